@@ -1,0 +1,221 @@
+"""Every constant of the paper, once, with the section it comes from.
+
+Configurations are frozen: a variant is made with ``dataclasses.replace`` and can be written to
+JSON and read back unchanged, which is how a trained model remembers what it is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from destseg_lib.errors import DeSTSegError
+
+SegmentationInput = Literal["product", "concatenation", "cosine"]
+StudentMap = Literal["product", "sum"]
+Rotation = Literal["none", "slight", "full"]
+Optimiser = Literal["sgd", "adamw"]
+Schedule = Literal["constant", "one_cycle"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
+LEVELS = (1, 2, 3)
+TEACHER_CHANNELS = {1: 64, 2: 128, 3: 256}
+
+# Metrics are comparable only at one size: the paper's images are 256 pixels wide (section 4.2)
+# and its image score is the mean of the T = 100 largest values of the map (section 3.4).
+METRIC_SIZE = 256
+TOP_PIXELS = 100
+
+# Which good photographs may be turned without becoming strange, from the authors' recipe.
+MVTEC_ROTATION: dict[str, Rotation] = {
+    **dict.fromkeys(("capsule", "metal_nut", "pill", "toothbrush", "transistor"), "none"),
+    **dict.fromkeys(("wood", "zipper", "cable"), "slight"),
+    **dict.fromkeys(("bottle", "grid", "hazelnut", "leather", "tile", "carpet", "screw"), "full"),
+}
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What the network is; the defaults are the method, the rest its ablations.
+
+    Attributes:
+        encoder_decoder: student is an encoder-decoder, else a copy of the teacher (table 4).
+        segmentation: the final map is the segmentation network's, else the student map (table 4).
+        segmentation_input: what the segmentation network sees at each level (table 6).
+        student_map: how the levels' cosine distances become one map (equation 3 takes the product).
+        levels: which teacher levels are used, a subset of 1, 2, 3; one level alone is allowed.
+        width: multiplies the inner channels of student and segmentation network; 1.0 is the paper.
+        segmentation_width: the segmentation network's own width; None means ``width``.
+    """
+
+    encoder_decoder: bool = True
+    segmentation: bool = True
+    segmentation_input: SegmentationInput = "product"
+    student_map: StudentMap = "product"
+    levels: tuple[int, ...] = LEVELS
+    width: float = 1.0
+    segmentation_width: float | None = None
+
+    def __post_init__(self) -> None:
+        """Raise DeSTSegError for a value outside its range."""
+        _one_of("segmentation_input", self.segmentation_input, get_args(SegmentationInput))
+        _one_of("student_map", self.student_map, get_args(StudentMap))
+        if not self.levels or tuple(sorted(set(self.levels) & set(LEVELS))) != self.levels:
+            raise DeSTSegError(
+                f"levels is {self.levels}; give an ascending, non-empty subset of {LEVELS}"
+            )
+        for name in ("width", "segmentation_width"):
+            value = getattr(self, name)
+            if value is not None and not 1 / 64 <= value <= 4:
+                raise DeSTSegError(f"{name} is {value}; choose a value from 1/64 to 4")
+
+
+@dataclass(frozen=True)
+class CorruptionConfig:
+    """Synthetic anomalies (section 3.1).
+
+    Texture opacity is drawn from (0.15, 1) in the paper's text, from (0.2, 1) in its code.
+    """
+
+    max_cells_log2: int = 5  # Perlin cells per axis are 2**k, k uniform in 0..5
+    rotation: float = 90.0  # degrees, the noise is turned by up to this much either way
+    threshold: float = 0.5
+    opacity: tuple[float, float] = (0.2, 1.0)
+
+    def __post_init__(self) -> None:
+        """Raise DeSTSegError for a value outside its range."""
+        low, high = self.opacity
+        if not 0 <= low <= high <= 1:
+            raise DeSTSegError(f"opacity is {self.opacity}; give two ascending values in [0, 1]")
+        if not 0 <= self.max_cells_log2 <= 8:
+            raise DeSTSegError(f"max_cells_log2 is {self.max_cells_log2}; choose from 0 to 8")
+
+
+@dataclass(frozen=True)
+class PhaseConfig:
+    """How one of the two phases is optimised (section 4.2).
+
+    ``head_lr`` is the rate of the segmentation network's ASPP head; the student has no head.
+    """
+
+    steps: int
+    lr: float
+    head_lr: float | None = None
+    optimiser: Optimiser = "sgd"
+    schedule: Schedule = "constant"
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+
+    def __post_init__(self) -> None:
+        """Raise DeSTSegError for a value outside its range."""
+        _one_of("optimiser", self.optimiser, get_args(Optimiser))
+        _one_of("schedule", self.schedule, get_args(Schedule))
+        if self.steps < 0:
+            raise DeSTSegError(f"steps is {self.steps}; give zero or more")
+        if not (self.lr > 0 and math.isfinite(self.lr)):
+            raise DeSTSegError(f"lr is {self.lr}; give a positive number")
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """One training run, whole: with the images and the teacher it determines the result."""
+
+    student: PhaseConfig
+    segmentation: PhaseConfig
+    model: ModelConfig = field(default_factory=ModelConfig)
+    corruption: CorruptionConfig = field(default_factory=CorruptionConfig)
+    image_size: int = 256
+    batch_size: int = 32
+    denoising: bool = True  # table 4: the student sees the corrupted image, else the clean one
+    l1: bool = True  # table 5
+    focal_gamma: float = 4.0
+    rotation: Rotation = "none"
+    holdout: float = 0.0  # share of the good images kept from training to calibrate a threshold
+    seed: int = 0
+    precision: Precision = "auto"
+    recipe: str = "custom"
+
+    def __post_init__(self) -> None:
+        """Raise DeSTSegError for a value outside its range."""
+        _one_of("rotation", self.rotation, get_args(Rotation))
+        _one_of("precision", self.precision, get_args(Precision))
+        if self.image_size < 32 or self.image_size % 32:
+            raise DeSTSegError(
+                f"image size is {self.image_size}; the student halves it five times, "
+                "so choose a multiple of 32, for example 128 or 256"
+            )
+        if self.batch_size < 2:
+            raise DeSTSegError(
+                f"batch size is {self.batch_size}; batch normalisation needs at least 2"
+            )
+        if not 0 <= self.holdout < 1:
+            raise DeSTSegError(f"holdout is {self.holdout}; give a share from 0 to below 1")
+        if self.seed < 0:
+            raise DeSTSegError(f"seed is {self.seed}; give zero or more")
+
+
+def paper_recipe() -> TrainingConfig:
+    """The authors' recipe (section 4.2): 256 pixels, batches of 32, 1,000 + 4,000 steps of SGD."""
+    return TrainingConfig(
+        student=PhaseConfig(steps=1000, lr=0.4),
+        segmentation=PhaseConfig(steps=4000, lr=0.1, head_lr=0.01),
+        recipe="paper",
+    )
+
+
+def quick_recipe() -> TrainingConfig:
+    """Ours, for a processor with two cores; see results/ for what each choice bought."""
+    return TrainingConfig(
+        student=PhaseConfig(steps=800, lr=2e-3, optimiser="adamw", schedule="one_cycle"),
+        segmentation=PhaseConfig(
+            steps=800, lr=2e-3, head_lr=2e-3, optimiser="adamw", schedule="one_cycle"
+        ),
+        model=ModelConfig(width=0.5, segmentation_width=0.25),
+        image_size=256,
+        batch_size=16,
+        holdout=0.1,
+        recipe="quick",
+    )
+
+
+RECIPES = {"paper": paper_recipe, "quick": quick_recipe}
+
+
+def config_to_dict(config: TrainingConfig) -> dict[str, Any]:
+    """The configuration as plain JSON values; ``config_from_dict`` is its inverse."""
+    return dataclasses.asdict(config)
+
+
+def config_from_dict(values: dict[str, Any]) -> TrainingConfig:
+    """Rebuild a configuration from ``config_to_dict``'s output.
+
+    Raises:
+        DeSTSegError: a field is missing, unknown or out of range.
+    """
+    nested = {
+        "student": PhaseConfig,
+        "segmentation": PhaseConfig,
+        "model": ModelConfig,
+        "corruption": CorruptionConfig,
+    }
+    try:
+        plain = {k: v for k, v in values.items() if k not in nested}
+        parts = {
+            name: kind(
+                **{k: tuple(v) if isinstance(v, list) else v for k, v in values[name].items()}
+            )
+            for name, kind in nested.items()
+        }
+        return TrainingConfig(**plain, **parts)
+    except (KeyError, TypeError) as error:
+        raise DeSTSegError(
+            f"this is not a training configuration of this version of destseg_lib ({error}); "
+            "train again, or use the version that wrote it"
+        ) from None
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise DeSTSegError(f"{name} is {value!r}; choose one of {', '.join(allowed)}")

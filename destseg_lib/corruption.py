@@ -1,0 +1,175 @@
+"""Synthetic anomalies: Perlin masks filled with a blended texture (section 3.1, figure 3).
+
+Everything is batched tensor code on the images' device. Random numbers are drawn on the CPU from
+the generator that is passed in, so the same seed gives the same anomalies on every device.
+Shapes: B images of H = W = S pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from destseg_lib.config import CorruptionConfig, Rotation
+from destseg_lib.errors import DeSTSegError
+
+GREY = 114 / 255  # what the authors fill the corners of a turned photograph with
+
+
+class Corrupted(NamedTuple):
+    """A corrupted batch: ``images`` (B, 3, S, S) in [0, 1], ``masks`` (B, 1, S, S) of 0 and 1."""
+
+    images: Tensor
+    masks: Tensor
+
+
+def fade(t: Tensor) -> Tensor:
+    """Perlin's ease curve 6t^5 - 15t^4 + 10t^3, from 0 at t=0 to 1 at t=1, flat at both ends."""
+    return t**3 * (t * (6 * t - 15) + 10)
+
+
+def perlin_noise(cells: Tensor, angles: Tensor, size: int) -> Tensor:
+    """Perlin gradient noise as two matrix products.
+
+    A pixel's value sums, over the four lattice points around it, a separable weight times the
+    lattice gradient's dot product with the offset. Both factors split into a row and a column
+    part, so the image is W_y G_x D_x^T + D_y G_y W_x^T, where W holds the eased weights of each
+    lattice line at each pixel and D the same times the signed offset.
+
+    Args:
+        cells: (B, 2) whole numbers, the lattice cells along y and x.
+        angles: (B, L, L) gradient directions in radians; L exceeds every entry of ``cells``.
+        size: S, the side of the result in pixels.
+
+    Returns:
+        (B, S, S) values, mostly in [-1, 1], zero on average.
+    """
+    lines = torch.arange(angles.shape[1], device=angles.device)
+    pixels = torch.arange(size, device=angles.device) / size
+    # offset[b, axis, s, l]: distance in cells from pixel s to lattice line l
+    offset = pixels[:, None] * cells[:, :, None, None] - lines
+    weight = fade((1 - offset.abs()).clamp_min(0))
+    slope = weight * offset
+    rows = torch.cat([weight[:, 0], slope[:, 0]], dim=2)  # (B, S, 2L)
+    columns = torch.cat(
+        [
+            angles.cos() @ slope[:, 1].transpose(1, 2),
+            angles.sin() @ weight[:, 1].transpose(1, 2),
+        ],
+        dim=1,
+    )  # (B, 2L, S)
+    return math.sqrt(2) * (rows @ columns)
+
+
+def rotate(images: Tensor, degrees: Tensor, fill: float = 0.0) -> Tensor:
+    """Turn each image about its centre, bilinearly; what comes from outside is ``fill``.
+
+    Args:
+        images: (B, C, S, S).
+        degrees: (B,) anticlockwise.
+        fill: the value of the corners.
+
+    Returns:
+        (B, C, S, S).
+    """
+    radians = torch.deg2rad(degrees)
+    cos, sin, zero = radians.cos(), radians.sin(), torch.zeros_like(radians)
+    matrix = torch.stack([cos, -sin, zero, sin, cos, zero], dim=1).view(-1, 2, 3)
+    grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
+    return F.grid_sample(images - fill, grid, align_corners=False) + fill
+
+
+def perlin_masks(
+    batch: int,
+    size: int,
+    config: CorruptionConfig,
+    generator: torch.Generator,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """Draw anomaly masks: Perlin noise of random scale, turned, above a threshold.
+
+    Returns:
+        (batch, 1, size, size) of 0 and 1; about 5 % of the pixels, about one mask in 20 empty.
+    """
+    scales = torch.randint(0, config.max_cells_log2 + 1, (batch, 2), generator=generator)
+    lines = 2**config.max_cells_log2 + 1
+    angles = 2 * math.pi * torch.rand(batch, lines, lines, generator=generator)
+    turn = config.rotation * (2 * torch.rand(batch, generator=generator) - 1)
+    noise = perlin_noise((2**scales).to(device), angles.to(device), size)
+    turned = rotate(noise[:, None], turn.to(device))
+    return (turned > config.threshold).float()
+
+
+def blend(images: Tensor, textures: Tensor, masks: Tensor, opacity: Tensor) -> Tensor:
+    """Lay the texture over the image inside the mask (equation 1).
+
+    Args:
+        images: (B, 3, S, S) in [0, 1].
+        textures: (B, 3, S, S) in [0, 1].
+        masks: (B, 1, S, S) of 0 and 1.
+        opacity: (B,) in [0, 1], the texture's share; 1 hides the image.
+    """
+    return torch.lerp(images, textures, masks * opacity[:, None, None, None])
+
+
+def corrupt(
+    images: Tensor, textures: Tensor, config: CorruptionConfig, generator: torch.Generator
+) -> Corrupted:
+    """Give each image its own synthetic anomaly.
+
+    Args:
+        images: (B, 3, S, S) in [0, 1].
+        textures: (B, 3, S, S) in [0, 1], one an image.
+        config: how masks and opacity are drawn.
+        generator: a CPU generator; equal states give equal anomalies.
+
+    Raises:
+        DeSTSegError: the textures' shape is not the images', or the images are not square.
+    """
+    batch, _, height, size = images.shape
+    if height != size or textures.shape != images.shape:
+        raise DeSTSegError(
+            f"images are {tuple(images.shape)} and textures {tuple(textures.shape)}; "
+            "give both the same shape (B, 3, S, S)"
+        )
+    masks = perlin_masks(batch, size, config, generator, images.device)
+    low, high = config.opacity
+    opacity = low + (high - low) * torch.rand(batch, generator=generator)
+    return Corrupted(blend(images, textures, masks, opacity.to(images.device)), masks)
+
+
+def shrink_masks(masks: Tensor) -> Tensor:
+    """Masks at a quarter of the size, for the segmentation loss: bilinear, then 0.5 and above is 1.
+
+    Args:
+        masks: (B, 1, S, S) of 0 and 1.
+
+    Returns:
+        (B, 1, S/4, S/4) of 0 and 1.
+    """
+    quarter = F.interpolate(masks, scale_factor=0.25, mode="bilinear", align_corners=False)
+    return (quarter >= 0.5).float()
+
+
+def turn_photographs(images: Tensor, rotation: Rotation, generator: torch.Generator) -> Tensor:
+    """The recipe's augmentation: ``slight`` turns up to 5 degrees, ``full`` a quarter turn first.
+
+    Args:
+        images: (B, 3, S, S) in [0, 1].
+        rotation: ``none`` returns the images as they are.
+        generator: a CPU generator.
+    """
+    if rotation == "none":
+        return images
+    batch = len(images)
+    if rotation == "full":
+        quarters = torch.randint(0, 4, (batch,), generator=generator)
+        images = torch.stack(
+            [image.rot90(int(k), (1, 2)) for image, k in zip(images, quarters, strict=True)]
+        )
+    degrees = 10 * torch.rand(batch, generator=generator) - 5
+    return rotate(images, degrees.to(images.device), fill=GREY)

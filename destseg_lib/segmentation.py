@@ -1,0 +1,110 @@
+"""The segmentation network: learns where student and teacher disagree in a way that matters.
+
+Section 3.3. It sees how the two agree, channel by channel, at every level, and is trained on the
+masks of the synthetic anomalies.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from destseg_lib.config import TEACHER_CHANNELS, SegmentationInput
+from destseg_lib.resnet import initialise, initialise_default, stage
+
+DILATIONS = (6, 12, 18)
+INNER_CHANNELS = 256
+
+
+def fuse(
+    teacher: tuple[Tensor, ...],
+    student: tuple[Tensor, ...],
+    kind: SegmentationInput,
+    size: tuple[int, int],
+) -> Tensor:
+    """What the segmentation network sees: the levels, brought to one size, side by side.
+
+    Args:
+        teacher: L2-normalised features a level, (B, C_k, H_k, W_k).
+        student: the same of the student.
+        kind: ``product``, the method: minus the element-wise product (equation 4), whose sum over
+            channels would be minus the cosine similarity; ``concatenation`` of both features;
+            ``cosine`` distance, one channel a level (table 6).
+        size: (H, W) of the result, a quarter of the image.
+
+    Returns:
+        (B, C, H, W) with C as ``fused_channels`` says.
+    """
+    parts = []
+    for t, s in zip(teacher, student, strict=True):
+        if kind == "product":
+            part = -t * s
+        elif kind == "concatenation":
+            part = torch.cat([t, s], dim=1)
+        else:
+            part = 1 - (t * s).sum(dim=1, keepdim=True)
+        parts.append(F.interpolate(part, size=size, mode="bilinear", align_corners=False))
+    return torch.cat(parts, dim=1)
+
+
+def fused_channels(levels: tuple[int, ...], kind: SegmentationInput) -> int:
+    """Channels of ``fuse``'s result; 448 for the method."""
+    if kind == "cosine":
+        return len(levels)
+    return sum(TEACHER_CHANNELS[level] for level in levels) * (2 if kind == "concatenation" else 1)
+
+
+def convolution(inner: int, outer: int, kernel: int, dilation: int = 1) -> nn.Sequential:
+    """Convolution, batch norm, ReLU; the size stays."""
+    padding = dilation * (kernel // 2)
+    return nn.Sequential(
+        nn.Conv2d(inner, outer, kernel, padding=padding, dilation=dilation, bias=False),
+        nn.BatchNorm2d(outer),
+        nn.ReLU(inplace=True),
+    )
+
+
+class ASPP(nn.Module):
+    """Atrous spatial pyramid pooling: the same place seen in four widths of context.
+
+    Three dilated 3x3 branches and the mean of the whole image, fused by a 3x3 convolution; the
+    method has neither the usual 1x1 branch nor dropout. (B, C, H, W) to the same shape.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.dilated = nn.ModuleList(convolution(channels, channels, 3, d) for d in DILATIONS)
+        self.pooled = nn.Sequential(nn.AdaptiveAvgPool2d(1), convolution(channels, channels, 1))
+        self.fused = convolution(channels * (len(DILATIONS) + 1), channels, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Every branch at the input's size, then one convolution over all of them."""
+        everywhere = self.pooled(x).expand(-1, -1, *x.shape[2:])
+        fused: Tensor = self.fused(torch.cat([everywhere, *(b(x) for b in self.dilated)], dim=1))
+        return fused
+
+
+class SegmentationNet(nn.Module):
+    """Fused features (B, C, H, W) to the logit of being anomalous, (B, 1, H, W).
+
+    ``residual`` and ``head`` are apart because the authors train them at different rates.
+
+    Args:
+        channels: C of the input.
+        generator: the source of the initial weights.
+        width: multiplies the 256 inner channels.
+    """
+
+    def __init__(self, channels: int, generator: torch.Generator, *, width: float = 1.0) -> None:
+        super().__init__()
+        inner = max(4, round(INNER_CHANNELS * width))
+        self.residual = stage(channels, inner)
+        self.head = nn.Sequential(ASPP(inner), convolution(inner, inner, 3), nn.Conv2d(inner, 1, 1))
+        initialise(self.residual, generator, zero_residual=False)
+        initialise_default(self.head, generator)
+
+    def forward(self, fused: Tensor) -> Tensor:
+        """Logits; their sigmoid is the anomaly map."""
+        logits: Tensor = self.head(self.residual(fused))
+        return logits

@@ -1,0 +1,167 @@
+"""The teacher: a frozen ResNet-18 whose first three stages say what a photograph looks like.
+
+Section 3.2. It is never trained here and always in eval mode.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import zipfile
+from pathlib import Path
+from urllib.error import URLError
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torchvision.models import ResNet18_Weights
+
+from destseg_lib.config import TEACHER_CHANNELS
+from destseg_lib.errors import DeSTSegError
+from destseg_lib.resnet import ResNetTrunk, initialise
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+RANDOM_TEACHER_SEED = 0
+
+
+def normalise(images: Tensor) -> Tensor:
+    """Images (B, 3, H, W) in [0, 1] to the mean and variance the teacher was trained on."""
+    mean = torch.tensor(IMAGENET_MEAN, device=images.device, dtype=images.dtype)
+    std = torch.tensor(IMAGENET_STD, device=images.device, dtype=images.dtype)
+    return (images - mean[:, None, None]) / std[:, None, None]
+
+
+class Teacher(nn.Module):
+    """Normalised images (B, 3, H, W) to features at 1/4, 1/8 and 1/16 with 64, 128, 256 channels.
+
+    Frozen for good: no gradients, and ``train()`` leaves it in eval mode.
+
+    Args:
+        trunk: with its weights.
+        name: what to call it in provenance.
+    """
+
+    def __init__(self, trunk: ResNetTrunk, name: str) -> None:
+        super().__init__()
+        self.name = name
+        self.trunk = trunk
+        self.requires_grad_(False)
+        self.train(False)
+
+    def train(self, mode: bool = True) -> Teacher:
+        """Stay in eval mode whatever the model around it does."""
+        super().train(False)
+        return self
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The features of the first three stages, finest first."""
+        one, two, three = self.trunk(images)
+        return one, two, three
+
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits that tell one teacher's weights from another's."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().float().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+
+def load_teacher(name_or_path: str | Path = "imagenet") -> Teacher:
+    """A frozen teacher.
+
+    Args:
+        name_or_path: ``imagenet`` (torchvision's ``ResNet18_Weights.IMAGENET1K_V1``, downloaded
+            once), ``random`` (the same network, never trained; always the same weights), or a
+            file of ResNet-18 weights under torchvision's names, safetensors or a torch file of
+            tensors alone.
+
+    Raises:
+        DeSTSegError: no network, no such file, weights of another network, or a file that holds
+            anything but tensors.
+    """
+    trunk = ResNetTrunk(tuple(TEACHER_CHANNELS.values()))
+    if name_or_path == "random":
+        generator = torch.Generator().manual_seed(RANDOM_TEACHER_SEED)
+        initialise(trunk, generator, zero_residual=False)
+    elif name_or_path == "imagenet":
+        _load(trunk, _imagenet_weights(), "torchvision's IMAGENET1K_V1")
+    else:
+        path = Path(name_or_path)
+        _load(trunk, read_weights(path), str(path))
+    return Teacher(trunk, str(name_or_path))
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Tensors by name from a safetensors or torch file; nothing in the file is ever executed.
+
+    Raises:
+        DeSTSegError: the file is missing, damaged, or holds more than tensors.
+    """
+    if not path.is_file():
+        raise DeSTSegError(
+            f"{path} is not a file; give 'imagenet', 'random' or a file of ResNet-18 weights"
+        )
+    weights = read_weights_file(path)
+    if not isinstance(weights, dict) or not all(isinstance(v, Tensor) for v in weights.values()):
+        raise DeSTSegError(f"{path} is not a state_dict of tensors; save model.state_dict()")
+    return weights
+
+
+def read_weights_file(path: Path) -> object:
+    """What a safetensors or torch file of tensors and plain values holds.
+
+    Raises:
+        DeSTSegError: the file is damaged, or loading it could run code.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        content: object = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise DeSTSegError(
+            f"{path} holds more than tensors, and loading it could run code, so it was refused; "
+            "save a plain state_dict, best as .safetensors"
+        ) from None
+    except (SafetensorError, RuntimeError, EOFError, zipfile.BadZipFile, OSError) as error:
+        raise DeSTSegError(
+            f"{path} could not be read as weights ({error}); download or save it again"
+        ) from None
+    return content
+
+
+def _load(trunk: ResNetTrunk, weights: dict[str, Tensor], source: str) -> None:
+    # layer4 and fc belong to ResNet-18 but not to the teacher.
+    wanted = {k: v for k, v in weights.items() if not k.startswith(("layer4.", "fc."))}
+    own = trunk.state_dict()
+    counters = {k for k in own if k.endswith("num_batches_tracked")}
+    missing = sorted(set(own) - counters - set(wanted))
+    unknown = sorted(set(wanted) - set(own))
+    if missing or unknown:
+        problem = f"lacks {missing[0]}" if missing else f"holds {unknown[0]}, which it should not"
+        raise DeSTSegError(
+            f"{source} is not a ResNet-18 under torchvision's names: it {problem}; "
+            "save torchvision's resnet18().state_dict()"
+        )
+    for key, tensor in wanted.items():
+        if tensor.shape != own[key].shape:
+            raise DeSTSegError(
+                f"{source}: {key} is {tuple(tensor.shape)}, a ResNet-18 has "
+                f"{tuple(own[key].shape)}; give weights of that network"
+            )
+    trunk.load_state_dict({k: v.float() for k, v in wanted.items()}, strict=False)
+
+
+def _imagenet_weights() -> dict[str, Tensor]:
+    weights = ResNet18_Weights.IMAGENET1K_V1
+    try:
+        state: dict[str, Tensor] = dict(weights.get_state_dict(progress=True, check_hash=True))
+    except (URLError, OSError, RuntimeError) as error:
+        folder = Path(torch.hub.get_dir()) / "checkpoints"
+        raise DeSTSegError(
+            f"the ImageNet teacher could not be downloaded ({error}); fetch {weights.url} by other "
+            f"means into {folder}, or give a file of ResNet-18 weights with --teacher PATH"
+        ) from None
+    return state
