@@ -1,0 +1,74 @@
+# The whole of the project's work by name: `make help`.
+# Needs GNU make, a POSIX shell and Python 3.11 or newer; everything else goes into .venv.
+
+PYTHON ?= python3
+PY := .venv/bin/python
+STAMP := .venv/.installed
+# What `make test` runs, in this order. CI adds the book.
+STAGES ?= install lint types unit notebooks
+
+.DEFAULT_GOAL := help
+.PHONY: help install lint format types unit notebooks test book bench constraints clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## make .venv and install the package with all it needs (PYTHON=python3.12 chooses)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' || { \
+	  echo "Python 3.11 to 3.14 is needed, and '$(PYTHON)' is not: choose one, as in" \
+	    "'make $(MAKECMDGOALS) PYTHON=python3.12'." >&2; exit 1; }
+	@test -x $(PY) || $(PYTHON) -m venv .venv || { \
+	  echo "No virtual environment could be made; on Debian and Ubuntu install python3-venv." >&2; \
+	  rm -rf .venv; exit 1; }
+	@echo "Installing into .venv (PyTorch is large: this takes a few minutes the first time) ..."
+	@$(PY) -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[test,book]'
+	@touch $@
+
+lint: $(STAMP) ## check style and formatting (ruff)
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+format: $(STAMP) ## mend what ruff can mend
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+types: $(STAMP) ## check types (mypy, strict)
+	$(PY) -m mypy
+
+unit: $(STAMP) ## run the unit tests (pytest)
+	$(PY) -m pytest tests
+
+notebooks: $(STAMP) ## run every notebook of the book, outputs checked where a cell asks for it (nbval)
+	$(PY) -m pytest --nbval-lax --nbval-current-env book
+
+# One loop, so that the time of each stage is known wherever the tests run.
+test: ## lint, types, unit tests and notebooks, with the time of each
+	@split=""; result=0; \
+	for stage in $(STAGES); do \
+	  echo "== $$stage"; begin=$$(date +%s); \
+	  $(MAKE) --no-print-directory $$stage || result=$$?; \
+	  split="$$split$$(printf '%8d s  %s' $$(($$(date +%s) - begin)) "$$stage")\n"; \
+	  test $$result -eq 0 || { split="$$split            ^ failed\n"; break; }; \
+	done; \
+	echo "== time by stage"; printf "$$split"; exit $$result
+
+book: $(STAMP) ## build the book, warnings as errors, and say where it lies
+	@$(PY) -c 'import jupyter_book' 2>/dev/null || { \
+	  echo "Jupyter Book 1.x runs on Python 3.11 to 3.13; remove .venv and choose one with PYTHON=." >&2; \
+	  exit 1; }
+	@rm -rf _build/html  # a page that was not built again must not stand for one that was
+	.venv/bin/jupyter-book build . --path-output . --all -W -n --keep-going
+	@$(PY) tools/check_book.py
+	@echo "Open _build/html/index.html in a browser."
+
+bench: $(STAMP) ## run the benchmarks, each against its plain counterpart
+	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(PY) "$$file" || exit 1; done
+
+constraints: $(STAMP) ## write constraints.txt from what .venv holds now
+	@$(PY) tools/pin.py > constraints.new && mv constraints.new constraints.txt && touch $(STAMP)
+
+clean: ## remove what was built; .venv and runs stay
+	rm -rf _build build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	find . -path ./.venv -prune -o \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +

@@ -1,0 +1,421 @@
+"""Fetching data sets from a server on this machine that behaves, and from ones that do not."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import shutil
+import tarfile
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from destseg_lib import download as module
+from destseg_lib.datasets import DATASETS, Dataset
+from destseg_lib.download import download, download_dataset
+from destseg_lib.errors import DeSTSegError
+
+
+@dataclass
+class Server:
+    """A server on loopback; ``cuts`` are the bytes sent before each answer breaks off."""
+
+    body: bytes = b""
+    status: int = 200
+    ranges: bool = True
+    cuts: list[int] = field(default_factory=list)
+    requests: list[str | None] = field(default_factory=list)
+    url: str = ""
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    state = Server()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            wanted = self.headers.get("Range")
+            state.requests.append(wanted)
+            if state.status != 200:
+                self.send_error(state.status)
+                return
+            start = 0
+            if wanted and state.ranges:
+                start = int(wanted.removeprefix("bytes=").removesuffix("-"))
+                if start >= len(state.body):
+                    self.send_error(416)
+                    return
+                self.send_response(206)
+                end = len(state.body) - 1
+                self.send_header("Content-Range", f"bytes {start}-{end}/{len(state.body)}")
+            else:
+                self.send_response(200)
+            rest = state.body[start:]
+            self.send_header("Content-Length", str(len(rest)))
+            # What some servers say of any .tar.gz; the bytes on disk must be the archive's.
+            self.send_header("Content-Encoding", "gzip")
+            self.end_headers()
+            self.wfile.write(rest[: state.cuts.pop(0)] if state.cuts else rest)
+            self.close_connection = True
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    state.url = f"http://127.0.0.1:{http.server_port}/set.tar.gz"
+    yield state
+    http.shutdown()
+    thread.join()
+    http.server_close()
+
+
+def tar_of(*members: tuple[str, bytes] | tarfile.TarInfo) -> bytes:
+    """A gzipped tar of (name, content) files and ready-made members."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz") as tar:
+        for member in members:
+            if isinstance(member, tarfile.TarInfo):
+                tar.addfile(member)
+            else:
+                info = tarfile.TarInfo(member[0])
+                info.size = len(member[1])
+                tar.addfile(info, io.BytesIO(member[1]))
+    return out.getvalue()
+
+
+GOOD = tar_of(
+    ("set/images/a.png", b"a" * 5000), ("set/images/b/c.png", b"c"), ("set/readme.txt", b"hello")
+)
+
+
+def record_of(server: Server, body: bytes) -> Dataset:
+    server.body = body
+    return Dataset(
+        title="Small Set",
+        url=server.url,
+        sha256=hashlib.sha256(body).hexdigest(),
+        archive="set.tar.gz",
+        size=len(body),
+        unpacked=10_000,
+        folder="small",
+        use="images",
+        option="--textures",
+        expected=("images", "readme.txt"),
+        homepage="https://example.org/set",
+        licence="only for tests",
+    )
+
+
+def fetch(record: Dataset, root: Path, url: str | None = None) -> Path:
+    return download_dataset(record, root, url, progress=False, attempts=3, pause=0)
+
+
+def assert_whole(root: Path) -> None:
+    """The data set is there, and nothing of the work on it but the archive."""
+    assert (root / "small/images/a.png").read_bytes() == b"a" * 5000
+    assert (root / "small/images/b/c.png").read_bytes() == b"c"
+    assert sorted(path.name for path in root.iterdir()) == ["set.tar.gz", "small"]
+
+
+def assert_nothing_unpacked(root: Path) -> None:
+    names = {path.name for path in root.iterdir()}
+    assert names <= {"set.tar.gz", "set.tar.gz.partial", "set.tar.gz.wrong"}
+
+
+def test_a_data_set_is_fetched_checked_and_unpacked(server: Server, tmp_path: Path) -> None:
+    root = tmp_path / "new" / "data"
+    assert fetch(record_of(server, GOOD), root) == root / "small" / "images"
+    assert_whole(root)
+    assert server.requests == [None]
+
+
+def test_an_archive_without_a_folder_of_its_own_is_unpacked_alike(
+    server: Server, tmp_path: Path
+) -> None:
+    body = tar_of(("images/a.png", b"a"), ("readme.txt", b""))
+    assert fetch(record_of(server, body), tmp_path) == tmp_path / "small" / "images"
+    assert (tmp_path / "small/images/a.png").read_bytes() == b"a"
+    only = replace(record_of(server, tar_of(("images/a.png", b"a"))), expected=("images",))
+    assert fetch(only, tmp_path / "other") == tmp_path / "other" / "small" / "images"
+    assert (tmp_path / "other/small/images/a.png").exists()
+
+
+def test_the_licence_is_printed_before_anything_is_fetched(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.status = 404
+    with pytest.raises(DeSTSegError):
+        fetch(record_of(server, GOOD), tmp_path)
+    shown = capsys.readouterr().out
+    assert "Small Set (https://example.org/set)" in shown
+    assert "only for tests" in shown
+
+
+def test_the_licence_comes_before_the_first_request(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+    get = module.requests.get
+    monkeypatch.setattr("builtins.print", lambda text, **_: events.append(text))
+    monkeypatch.setattr(
+        module.requests, "get", lambda *a, **k: (events.append("request"), get(*a, **k))[1]
+    )
+    fetch(record_of(server, GOOD), tmp_path)
+    assert "only for tests" in events[0]
+    assert events[1] == "request"
+
+
+def test_what_is_there_already_is_said_and_used(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = record_of(server, GOOD)
+    fetch(record, tmp_path)
+    (tmp_path / "set.tar.gz").unlink()
+    capsys.readouterr()
+    assert fetch(record, tmp_path) == tmp_path / "small" / "images"
+    assert "Small Set is already at" in capsys.readouterr().out
+    assert len(server.requests) == 1
+
+
+def test_a_target_that_lacks_parts_is_not_taken_for_a_data_set(
+    server: Server, tmp_path: Path
+) -> None:
+    (tmp_path / "small" / "images").mkdir(parents=True)
+    with pytest.raises(DeSTSegError, match=r"small exists but lacks readme\.txt\. Complete it"):
+        fetch(record_of(server, GOOD), tmp_path)
+    assert server.requests == []
+
+
+def test_an_empty_target_is_filled(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "small").mkdir()
+    fetch(record_of(server, GOOD), tmp_path)
+    assert_whole(tmp_path)
+
+
+def test_an_archive_put_there_by_hand_is_used(server: Server, tmp_path: Path) -> None:
+    record = record_of(server, GOOD)
+    (tmp_path / "set.tar.gz").write_bytes(GOOD)
+    fetch(record, tmp_path)
+    assert_whole(tmp_path)
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_a_wrong_checksum_unpacks_nothing(server: Server, tmp_path: Path, by_hand: bool) -> None:
+    record = record_of(server, GOOD)
+    server.body = b"<html>gone</html>"
+    if by_hand:
+        (tmp_path / "set.tar.gz").write_bytes(server.body)
+    actual = hashlib.sha256(server.body).hexdigest()
+    message = (
+        rf"(?s)wrong checksum: expected SHA-256 {record.sha256}, got {actual}\. Nothing was "
+        r"unpacked.*set\.tar\.gz\.wrong.*By hand: get set\.tar\.gz from https://example\.org/set"
+    )
+    with pytest.raises(DeSTSegError, match=message):
+        fetch(record, tmp_path)
+    assert_nothing_unpacked(tmp_path)
+    server.body = GOOD
+    fetch(record, tmp_path)  # the wrong file is out of the way
+    assert (tmp_path / "small" / "images").is_dir()
+
+
+def test_a_cut_connection_resumes_where_it_was_cut(server: Server, tmp_path: Path) -> None:
+    record = record_of(server, GOOD)
+    half = len(GOOD) // 2
+    server.cuts = [half]
+    fetch(record, tmp_path)
+    assert server.requests == [None, f"bytes={half}-"]
+    assert_whole(tmp_path)
+
+
+def test_a_server_without_ranges_starts_over(server: Server, tmp_path: Path) -> None:
+    record = record_of(server, GOOD)
+    server.ranges = False
+    server.cuts = [len(GOOD) // 2]
+    fetch(record, tmp_path)
+    assert len(server.requests) == 2
+    assert_whole(tmp_path)
+
+
+def test_attempts_are_counted_from_the_last_byte_gained(server: Server, tmp_path: Path) -> None:
+    record = record_of(server, GOOD)
+    server.cuts = [10, 10, 10, 10, 10, 10, 10]  # more than three cuts, each a little further
+    fetch(record, tmp_path)
+    assert server.requests[-1] == "bytes=70-"
+    assert_whole(tmp_path)
+
+
+def test_a_connection_always_cut_gives_up_with_the_manual_way(
+    server: Server, tmp_path: Path
+) -> None:
+    record = record_of(server, GOOD)
+    half = len(GOOD) // 2
+    server.cuts = [half, 0, 0, 0, 0]
+    message = (
+        rf"(?s)Small Set could not be downloaded from {server.url}: .*By hand: get set\.tar\.gz "
+        rf"from https://example\.org/set, put it into .*SHA-256 must be {record.sha256}.*--url"
+    )
+    with pytest.raises(DeSTSegError, match=message):
+        fetch(record, tmp_path)
+    assert len(server.requests) == 3
+    assert_nothing_unpacked(tmp_path)
+    server.cuts = []
+    fetch(record, tmp_path)  # a later call goes on from the half there is
+    assert server.requests[-1] == f"bytes={half}-"
+    assert_whole(tmp_path)
+
+
+def test_a_download_that_ended_unnoticed_is_finished(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "set.tar.gz.partial").write_bytes(GOOD)
+    fetch(record_of(server, GOOD), tmp_path)
+    assert_whole(tmp_path)
+
+
+@pytest.mark.parametrize(("status", "tries"), [(404, 1), (403, 1), (500, 3), (503, 3), (429, 3)])
+def test_only_errors_that_may_pass_are_tried_again(
+    server: Server, tmp_path: Path, status: int, tries: int
+) -> None:
+    record = record_of(server, GOOD)
+    server.status = status
+    with pytest.raises(DeSTSegError, match=rf"(?s)could not be downloaded.*{status}.*By hand"):
+        fetch(record, tmp_path)
+    assert len(server.requests) == tries
+
+
+def test_a_dead_port_and_a_wrong_address_are_told(server: Server, tmp_path: Path) -> None:
+    record = record_of(server, GOOD)
+    for url in ("http://127.0.0.1:9/set.tar.gz", "nonsense", "ftp://127.0.0.1/set.tar.gz"):
+        with pytest.raises(DeSTSegError, match=rf"(?s)downloaded from {url}: .*By hand"):
+            fetch(record, tmp_path, url)
+    assert server.requests == []
+
+
+def test_another_address_is_taken_with_the_same_checksum(server: Server, tmp_path: Path) -> None:
+    record = replace(record_of(server, GOOD), url="http://127.0.0.1:9/dead")
+    fetch(record, tmp_path, server.url)
+    assert_whole(tmp_path)
+
+
+def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, link
+    return info
+
+
+@pytest.mark.parametrize(
+    ("bad", "why"),
+    [
+        (member("/etc/evil"), "has an absolute path"),
+        (member("C:\\evil"), "has an absolute path"),
+        (member("set/../../evil"), "leads out of the folder"),
+        (member("set\\..\\..\\evil"), "leads out of the folder"),
+        (member("set/evil", tarfile.SYMTYPE, "/etc/passwd"), "is a link"),
+        (member("set/evil", tarfile.SYMTYPE, "readme.txt"), "is a link"),
+        (member("set/evil", tarfile.LNKTYPE, "set/readme.txt"), "is a link"),
+        (member("set/evil", tarfile.CHRTYPE), "is neither a file nor a folder"),
+        (member("set/evil", tarfile.FIFOTYPE), "is neither a file nor a folder"),
+    ],
+)
+def test_unsafe_archives_are_refused_whole(
+    server: Server, tmp_path: Path, bad: tarfile.TarInfo, why: str
+) -> None:
+    root = tmp_path / "a" / "b"
+    record = record_of(server, tar_of(("set/images/a.png", b""), ("set/readme.txt", b""), bad))
+    with pytest.raises(DeSTSegError, match=rf"is unsafe: its member '.*evil' {why}"):
+        fetch(record, root)
+    assert_nothing_unpacked(root)
+    assert not list(tmp_path.rglob("*evil*"))
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"no archive at all", r"set\.tar\.gz cannot be unpacked"),
+        (GOOD[: len(GOOD) // 2], r"set\.tar\.gz cannot be unpacked"),
+        (tar_of(("set/images/a.png", b"")), r"set\.tar\.gz lacks readme\.txt"),
+    ],
+    ids=["no archive", "cut short", "other content"],
+)
+def test_an_archive_that_is_not_the_data_set_leaves_nothing(
+    server: Server, tmp_path: Path, body: bytes, message: str
+) -> None:
+    with pytest.raises(DeSTSegError, match=message):
+        fetch(record_of(server, body), tmp_path)
+    assert_nothing_unpacked(tmp_path)
+
+
+def test_an_interrupted_unpacking_is_never_taken_for_a_data_set(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = record_of(server, GOOD)
+    extract: Callable[..., None] = tarfile.TarFile.extract
+    with monkeypatch.context() as patch:
+
+        def stopping(tar: tarfile.TarFile, info: tarfile.TarInfo, *args: object, **kw: object):
+            if info.name.endswith("readme.txt"):
+                raise KeyboardInterrupt
+            extract(tar, info, *args, **kw)
+
+        patch.setattr(tarfile.TarFile, "extract", stopping)
+        # As when the process is killed: nothing is tidied up.
+        patch.setattr(shutil, "rmtree", lambda *_, **__: None)
+        with pytest.raises(KeyboardInterrupt):
+            fetch(record, tmp_path)
+    assert (tmp_path / ".small.unpacking").exists()
+    assert not (tmp_path / "small").exists()
+    fetch(record, tmp_path)
+    assert_whole(tmp_path)
+    assert len(server.requests) == 1
+
+
+def test_a_small_disk_is_told_before_fetching(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = record_of(server, GOOD)
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: SimpleNamespace(free=10_000))
+    with pytest.raises(DeSTSegError, match=r"GB are needed in .*has 0\.0 GB free\. Make room"):
+        fetch(record, tmp_path)
+    assert server.requests == []
+
+
+def test_a_root_that_is_a_file_is_told(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("")
+    with pytest.raises(DeSTSegError, match=r"Small Set cannot be stored in .*data"):
+        fetch(record_of(server, GOOD), tmp_path / "data")
+
+
+def test_progress_is_shown_unless_declined(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = record_of(server, GOOD)
+    download_dataset(record, tmp_path / "a")
+    shown = capsys.readouterr().err
+    assert all(stage in shown for stage in ("Small Set", "checksum", "unpacking"))
+    download_dataset(record, tmp_path / "b", progress=False)
+    assert capsys.readouterr().err == ""
+
+
+def test_data_sets_are_known_by_name(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(DeSTSegError, match=r"no data set 'visa'; expected one of mvtec-ad, dtd"):
+        download("visa", tmp_path)
+    server.body = b"not the real archive"
+    for name, record in DATASETS.items():
+        monkeypatch.setattr(module.shutil, "disk_usage", lambda _: SimpleNamespace(free=10**12))
+        with pytest.raises(DeSTSegError, match=rf"expected SHA-256 {record.sha256}"):
+            download(name, tmp_path / name, server.url, progress=False)
+
+
+def test_the_real_data_sets_name_their_terms() -> None:
+    assert "non-commercial" in DATASETS["mvtec-ad"].licence
+    assert "BY-NC-SA 4.0" in DATASETS["mvtec-ad"].licence
+    assert len(DATASETS["mvtec-ad"].expected) == 15
+    assert "research" in DATASETS["dtd"].licence

@@ -1,0 +1,284 @@
+"""What the repository promises about itself, apart from what the library does."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+
+import destseg_lib
+
+ROOT = Path(__file__).resolve().parent.parent
+LIBRARY = ROOT / "destseg_lib"
+NOTEBOOKS = sorted(
+    path for path in (ROOT / "book").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts
+)
+TARGETS = {
+    "help", "install", "lint", "format", "types", "unit", "notebooks", "test", "book", "bench",
+    "constraints", "clean",
+}  # fmt: skip
+
+
+def text_of(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def committed() -> list[Path]:
+    """Files that git tracks or would add; in an unpacked archive, whatever is not ignored there."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("this is no git checkout, so which files are committed is not known")
+    paths = (ROOT / name for name in listed.stdout.split("\0") if name)
+    return [path for path in paths if path.is_file()]
+
+
+def make(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """Run make as from a shell, even when these tests were started by make."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
+    command = ["make", "--no-print-directory", *arguments]
+    return subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def declared_order() -> list[str]:
+    section = re.search(r"^### Order\n(.*?)^(?=\S*#|What)", text_of("CONTRIBUTING.md"), re.M | re.S)
+    assert section, "CONTRIBUTING.md has lost its list of modules"
+    return re.findall(r"^\d+\. `(\w+)`:", section[1], re.M)
+
+
+def modules() -> list[str]:
+    return sorted(p.stem for p in LIBRARY.glob("*.py") if not p.stem.startswith("__"))
+
+
+def imported_modules(path: Path) -> set[str]:
+    """The library's modules that a file imports, at the top or inside a function."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = "destseg_lib" if node.level else ""
+            stem = ".".join(filter(None, [base, node.module]))
+            names = [stem, *(f"{stem}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        found |= {n.split(".")[1] for n in names if n.startswith("destseg_lib.")}
+    return found & set(modules())
+
+
+# The library's layout
+
+
+def test_every_module_stands_in_the_declared_order_and_none_besides():
+    assert sorted(declared_order()) == modules()
+
+
+@pytest.mark.parametrize("module", modules())
+def test_a_module_imports_only_earlier_ones(module):
+    order = declared_order()
+    earlier = set(order[: order.index(module)])
+    assert imported_modules(LIBRARY / f"{module}.py") <= earlier
+
+
+def test_imports_inside_functions_and_relative_ones_are_seen(tmp_path):
+    file = tmp_path / "late.py"
+    file.write_text(
+        "def f():\n    from .errors import DeSTSegError\n    import destseg_lib.config\n"
+    )
+    assert imported_modules(file) == {"errors", "config"}
+
+
+@pytest.mark.parametrize("module", modules())
+def test_a_module_is_short_enough_to_read(module):
+    assert len((LIBRARY / f"{module}.py").read_text(encoding="utf-8").splitlines()) <= 300
+
+
+# Commands
+
+
+def test_readme_names_every_command_and_no_other():
+    program = "from destseg_lib.cli import main; main()"
+    help_text = subprocess.run(
+        [sys.executable, "-c", program, "--help"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    commands = set(re.findall(r"^    ([a-z][a-z-]*) {2,}\S", help_text, re.M))
+    assert commands >= {"train", "evaluate", "predict", "download"}
+    assert commands == set(re.findall(r"\bdestseg ([a-z][a-z-]+)\b", text_of("README.md")))
+
+
+def test_make_help_lists_every_target():
+    described = dict(re.findall(r"^  make (\w+) +(\S.*)$", make("help").stdout, re.M))
+    assert set(described) == TARGETS
+    phony = re.search(r"^\.PHONY: (.*)$", text_of("Makefile"), re.M)
+    assert phony
+    assert set(phony[1].split()) == TARGETS
+
+
+def test_documents_name_only_targets_that_exist():
+    for name in ("README.md", "CONTRIBUTING.md"):
+        named = set(re.findall(r"(?:`|^)make (?:PYTHON=\S+ )?([a-z]+)", text_of(name), re.M))
+        assert named
+        assert named <= TARGETS, name
+
+
+def test_make_refuses_an_old_python_and_says_what_to_do(tmp_path):
+    old = tmp_path / "old-python"
+    old.write_text("#!/bin/sh\nexit 1\n")
+    old.chmod(0o755)
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        (tmp_path / name).write_text(text_of(name), encoding="utf-8")
+    ran = make("install", f"PYTHON={old}", cwd=tmp_path)
+    assert ran.returncode != 0
+    assert "Python 3.11 to 3.14 is needed" in ran.stderr
+    assert "PYTHON=python3.12" in ran.stderr
+    assert not (tmp_path / ".venv").exists()
+
+
+def test_a_failing_stage_fails_make_test_and_is_named():
+    ran = make("test", "STAGES=help no-such-stage types")
+    assert ran.returncode != 0
+    split = ran.stdout.partition("== time by stage")[2]
+    assert re.search(r"\d+ s  help\n *\d+ s  no-such-stage\n *\^ failed", split)
+    assert "types" not in split
+
+
+# What is committed
+
+ELSEWHERE = {
+    "a path of one machine": r"(?<![\w.:/-])/(?:work|root|home|Users)/\w",
+    "a package registry's host": (
+        r"pypi[.]org|pythonhosted[.]org|registry[.]npmjs|deb[.]debian[.]org|conda[.]anaconda[.]org"
+    ),
+}
+
+
+@pytest.mark.parametrize("what", ELSEWHERE)
+def test_no_file_names(what):
+    pattern = re.compile(ELSEWHERE[what])
+    guilty = []
+    for path in committed():
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            continue
+        guilty += [f"{path.relative_to(ROOT)}: {hit[0]}" for hit in pattern.finditer(text)]
+    assert guilty == []
+
+
+def test_the_search_for_foreign_paths_and_hosts_finds_them():
+    path, host = ELSEWHERE.values()
+    assert re.search(path, "see /" + "home/ann/data")
+    assert not re.search(path, "results/home/ann and https://example.com/" + "home/page")
+    assert re.search(host, "--index-url https://pypi" + ".org/simple")
+
+
+def test_no_weights_archives_or_large_files_are_committed():
+    for path in committed():
+        assert path.suffix not in {".pt", ".pth", ".ckpt", ".xz", ".gz", ".zip"}, path
+        assert path.stat().st_size < 2**20, f"{path} is larger than 1 MiB"
+
+
+def test_constraints_are_names_and_versions_only():
+    lines = [line for line in text_of("constraints.txt").splitlines() if not line.startswith("#")]
+    assert len(lines) == len({re.sub(r"[-_.]+", "-", line).lower() for line in lines}) > 50
+    for line in lines:
+        assert re.fullmatch(r"[A-Za-z0-9][\w.-]*==[0-9][\w.]*", line), line
+        assert not line.startswith(("nvidia", "cuda", "triton")), line
+
+
+def test_every_direct_dependency_is_pinned():
+    project = tomllib.loads(text_of("pyproject.toml"))["project"]
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *extras["test"], *extras["book"]]
+    names = {re.split(r"[^\w.-]", want)[0].lower().replace("_", "-") for want in wanted}
+    pinned = {
+        line.partition("==")[0].lower().replace("_", "-")
+        for line in text_of("constraints.txt").splitlines()
+    }
+    assert names - pinned == set()
+
+
+def test_the_version_is_the_same_everywhere():
+    version = tomllib.loads(text_of("pyproject.toml"))["project"]["version"]
+    assert destseg_lib.__version__ == version
+    assert yaml.safe_load(text_of("CITATION.cff"))["version"] == version
+    assert f"## {version}" in text_of("CHANGELOG.md")
+
+
+def test_readme_keeps_a_place_for_results():
+    readme = text_of("README.md")
+    assert readme.count("<!-- results:begin -->") == readme.count("<!-- results:end -->") == 1
+    assert readme.index("results:begin") < readme.index("results:end")
+
+
+# Notebooks and book
+
+
+def test_the_table_of_contents_and_the_notebooks_agree():
+    toc = yaml.safe_load(text_of("_toc.yml"))
+    listed = set(re.findall(r"'(?:file|root)': '([^']+)'", str(toc)))
+    present = {path.relative_to(ROOT).with_suffix("").as_posix() for path in NOTEBOOKS}
+    assert present <= listed
+    for page in listed:
+        assert any((ROOT / f"{page}{suffix}").is_file() for suffix in (".md", ".ipynb")), page
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_has_lasting_ids_and_no_pictures(path):
+    notebook = nbformat.read(path, as_version=nbformat.NO_CONVERT)
+    assert (notebook.nbformat, notebook.nbformat_minor) >= (4, 5), "older ones have no cell ids"
+    ids = [cell["id"] for cell in notebook.cells]
+    assert len(set(ids)) == len(ids)
+    # Eight hexadecimal digits are what an editor makes up anew; names last.
+    assert [i for i in ids if re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f-]+)?", i)] == []
+    for cell in notebook.cells:
+        assert not cell.get("attachments"), cell["id"]
+        for output in cell.get("outputs", []):
+            assert output["output_type"] != "error", cell["id"]
+            kinds = set(output.get("data", {}))
+            assert not any(kind.startswith(("image/", "video/")) for kind in kinds), cell["id"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_was_run_from_top_to_bottom(path):
+    cells = [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
+    counts = [cell.execution_count for cell in cells]
+    assert counts == list(range(1, len(cells) + 1))
+
+
+def test_a_book_that_lacks_a_page_or_holds_a_failed_cell_is_refused(tmp_path):
+    html = tmp_path / "_build" / "html"
+    for name in ("tools", "_build/html/book", "_build/html/reports"):
+        (tmp_path / name).mkdir(parents=True)
+    script = tmp_path / "tools" / "check_book.py"
+    script.write_text(text_of("tools/check_book.py"), encoding="utf-8")
+    (tmp_path / "_toc.yml").write_text(
+        "format: jb-book\nroot: book/index\nparts:\n- chapters:\n  - file: book/one.ipynb\n"
+    )
+
+    def check() -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+
+    (html / "book" / "index.html").touch()
+    refused = check()
+    assert refused.returncode == 1
+    assert refused.stderr == "book/one stands in _toc.yml but was not built.\n"
+
+    (html / "book" / "one.html").touch()
+    assert (check().returncode, check().stderr) == (0, "")
+
+    (html / "reports" / "one.err.log").touch()
+    refused = check()
+    assert refused.returncode == 1
+    assert "A cell failed" in refused.stderr
