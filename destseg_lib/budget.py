@@ -7,19 +7,11 @@ import time
 
 import torch
 
+from destseg_lib.batches import PHASES, Phase, TrainingImages
 from destseg_lib.config import TrainingConfig
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.model import DeSTSeg
-from destseg_lib.training import (
-    PHASES,
-    Phase,
-    TrainingImages,
-    phase_config,
-    phases_of,
-    start_phase,
-    train_phase,
-    with_steps,
-)
+from destseg_lib.training import phase_config, phases_of, start_phase, train_phase, with_steps
 
 
 def seconds_a_step(

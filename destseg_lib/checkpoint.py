@@ -19,11 +19,12 @@ from typing import IO, Any
 
 import torch
 
+from destseg_lib.batches import PHASES
 from destseg_lib.config import TrainingConfig, config_to_dict
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.model import DeSTSeg
 from destseg_lib.teacher import read_weights_file
-from destseg_lib.training import PHASES, TrainingState, start_phase
+from destseg_lib.training import TrainingState, start_phase
 
 FORMAT = 1
 PARTIAL = ".partial"
@@ -43,6 +44,7 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         ) as file:
             temporary = Path(file.name)
             write(file)
+            temporary.chmod(0o666 & ~_umask())  # temporary files are for their owner alone
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -51,7 +53,7 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         kept = "the previous file is kept" if path.exists() else "nothing was kept"
         raise DeSTSegError(
             f"{path} could not be written ({error}); {kept}. Free some space or choose another "
-            "folder, and continue with --resume"
+            "folder, and give the command again (a training run goes on with --resume)"
         ) from error
     finally:
         if temporary is not None:
@@ -171,6 +173,13 @@ def interrupts_wait() -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def _umask() -> int:
+    """The process's file mode mask, which can only be read by setting it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 def _sync_folder(folder: Path) -> None:

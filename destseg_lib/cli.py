@@ -69,8 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except DeSTSegError as error:
         print(f"destseg: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("destseg: stopped", file=sys.stderr)
+    except KeyboardInterrupt as stopped:
+        print(f"destseg: {stopped or 'stopped'}", file=sys.stderr)
         return 130
     return status
 
@@ -138,6 +138,11 @@ def run_train(options: argparse.Namespace) -> int:
 
 def run_evaluate(options: argparse.Namespace) -> int:
     """``destseg evaluate``: print the table, write the JSON and a figure if asked."""
+
+    def save(results: dict[str, Any]) -> None:
+        if options.json is not None:
+            write_json(options.json, results)
+
     results = evaluate(
         options.run,
         options.data,
@@ -146,9 +151,9 @@ def run_evaluate(options: argparse.Namespace) -> int:
         figures=options.figures,
         skip_unreadable=options.skip_unreadable,
         progress=not options.quiet,
+        save=save,
     )
-    if options.json is not None:
-        write_json(options.json, results)
+    save(results)
     print(results_table(results))
     return 0
 

@@ -63,10 +63,15 @@ def check_labels(
 
 def metric_names(fpr_limit: float, recall: float) -> tuple[str, ...]:
     """Check the two settings and return the six names, the image-level one first."""
-    for name, value in (("fpr_limit", fpr_limit), ("recall", recall)):
-        if not 0 < value <= 1:
-            raise DeSTSegError(f"{name} must lie in (0, 1], not {value}.")
+    check_share(fpr_limit, "fpr_limit")
+    check_share(recall, "recall")
     return ("image_auroc", "pixel_auroc", "pixel_ap", "aupro", "iap", f"iap{100 * recall:g}")
+
+
+def check_share(value: float, name: str) -> None:
+    """Refuse what is not in (0, 1]."""
+    if not 0 < value <= 1:
+        raise DeSTSegError(f"{name} must lie in (0, 1], not {value}.")
 
 
 def undefined(positives: int, negatives: int, what: str) -> str | None:

@@ -21,6 +21,7 @@ from destseg_lib.metric_inputs import (
     check_maps,
     check_masks,
     check_scores,
+    check_share,
     metric_names,
     undefined,
 )
@@ -143,6 +144,7 @@ def aupro(curve: SortedPixels, limit: float = 0.3) -> float:
 
     Every threshold counts; the authors' code resamples the curve and differs in the third decimal.
     """
+    check_share(limit, "limit")
     return area(*pro(curve), limit=limit) / limit
 
 
@@ -153,6 +155,7 @@ def iap(curve: SortedPixels) -> float:
 
 def iap_at(curve: SortedPixels, recall: float = 0.9) -> float:
     """IAP@k: the precision at the smallest instance recall of at least ``recall``, in (0, 1]."""
+    check_share(recall, "recall")
     return float(instance_precision(curve)[recall_index(recall, curve.region_scores.size)])
 
 

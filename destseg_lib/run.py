@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save as to_safetensors
 from tqdm.auto import tqdm
 
+from destseg_lib.batches import PHASES, Phase, TrainingImages
 from destseg_lib.checkpoint import (
     interrupts_wait,
     load_checkpoint,
@@ -40,11 +41,8 @@ from destseg_lib.model import DeSTSeg
 from destseg_lib.provenance import provenance
 from destseg_lib.teacher import Teacher, load_teacher, read_weights_file
 from destseg_lib.training import (
-    PHASES,
     NonFiniteLossError,
-    Phase,
     StepLog,
-    TrainingImages,
     finite_losses,
     phase_config,
     phases_of,

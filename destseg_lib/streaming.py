@@ -40,8 +40,8 @@ Range = tuple[float, float]
 class StreamingMetrics:
     """``anomaly_metrics`` fed one image at a time.
 
-    Memory: 35 MB of bins at 20 bits, for any number of images; besides that 8 bytes a region and
-    two numbers an image, kept exactly.
+    Memory: 35 MB of bins at 20 bits, for any number of images. What grows is one score a region and
+    a score and a label an image; they are kept exactly.
 
     A bin of 20 bits spans a relative width of 2^-11. Its pixels count as unordered only if they
     differ: a bin that has seen a single value is a tie, whose order is known, so maps that were

@@ -1,8 +1,6 @@
 """Training in two phases: the student first, then, on the frozen student, the segmentation network.
 
-Section 4.2. Each phase computes only what its loss needs. Every random draw of a step comes from a
-generator seeded by (seed, phase, step), so a run continued from a checkpoint takes exactly the
-steps an unbroken one would have taken.
+Section 4.2. Each phase computes only what its loss needs.
 """
 
 from __future__ import annotations
@@ -11,24 +9,21 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Literal, NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from destseg_lib.batches import PHASES, Batch, Phase, TrainingImages, draw_batch
 from destseg_lib.config import PhaseConfig, TrainingConfig
-from destseg_lib.corruption import corrupt, shrink_masks, turn_photographs
+from destseg_lib.corruption import shrink_masks
 from destseg_lib.device import autocast, resolve_precision
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.losses import feature_loss, segmentation_loss
 from destseg_lib.model import DeSTSeg, quarter
-from destseg_lib.teacher import normalise
 
-Phase = Literal["student", "segmentation"]
-PHASES: tuple[Phase, ...] = ("student", "segmentation")
 WARM_UP = 0.1  # share of a one-cycle schedule spent rising
 # Steps whose losses are read together: reading one makes a GPU wait.
 LOG_EVERY = 10
@@ -36,32 +31,6 @@ LOG_EVERY = 10
 
 class NonFiniteLossError(DeSTSegError):
     """The loss became infinite or not a number; the message names the step."""
-
-
-class Batch(NamedTuple):
-    """Normalised images (B, 3, S, S), clean and corrupted, and their masks (B, 1, S, S)."""
-
-    clean: Tensor
-    corrupted: Tensor
-    masks: Tensor
-
-
-class Pixels(Protocol):
-    """Images (N, S, S, 3), uint8: an array, or anything else that gives rows by index."""
-
-    def __len__(self) -> int:
-        """How many images."""
-
-    def __getitem__(self, index: NDArray[np.int64], /) -> NDArray[np.uint8]:
-        """(B, S, S, 3) of the images at these indices."""
-
-
-@dataclass(frozen=True)
-class TrainingImages:
-    """What a run learns from: good images (N, S, S, 3) and textures (M, S, S, 3)."""
-
-    good: Pixels
-    textures: Pixels
 
 
 @dataclass
@@ -83,42 +52,6 @@ class StepLog(NamedTuple):
     loss: float
     learning_rate: float
     seconds: float
-
-
-def step_generator(seed: int, phase: Phase, step: int) -> torch.Generator:
-    """The source of everything random in one step."""
-    entropy = np.random.SeedSequence([seed, PHASES.index(phase), step])
-    return torch.Generator().manual_seed(
-        int(entropy.generate_state(1, np.uint64)[0] >> np.uint64(1))
-    )
-
-
-def batch_indices(count: int, config: TrainingConfig, phase: Phase, step: int) -> NDArray[np.int64]:
-    """Which good images a step sees.
-
-    Epochs are shuffles of all images; the last, incomplete batch of an epoch is dropped. Fewer
-    images than a batch fill it by going round again, each with its own corruption.
-    """
-    size = config.batch_size
-    per_epoch = max(1, count // size)
-    epoch, place = divmod(step, per_epoch)
-    # A stream of its own, so that all batches of an epoch agree on the shuffle.
-    seeds = np.random.SeedSequence([config.seed, PHASES.index(phase), epoch, 1])
-    order = np.random.default_rng(seeds).permutation(count)
-    return np.resize(order, max(count, size))[place * size : (place + 1) * size]
-
-
-def draw_batch(
-    images: TrainingImages, config: TrainingConfig, phase: Phase, step: int, device: torch.device
-) -> Batch:
-    """The batch of a step, the same whenever it is drawn."""
-    generator = step_generator(config.seed, phase, step)
-    good = _to_device(images.good[batch_indices(len(images.good), config, phase, step)], device)
-    good = turn_photographs(good, config.rotation, generator)
-    choice = torch.randint(0, len(images.textures), (len(good),), generator=generator).numpy()
-    textures = _to_device(images.textures[choice], device)
-    corrupted = corrupt(good, textures, config.corruption, generator)
-    return Batch(normalise(good), normalise(corrupted.images), corrupted.masks)
 
 
 def student_loss(model: DeSTSeg, batch: Batch, config: TrainingConfig) -> Tensor:
@@ -308,8 +241,3 @@ def train(
                     records.append(record)
     model.eval()
     return records
-
-
-def _to_device(pixels: NDArray[np.uint8], device: torch.device) -> Tensor:
-    """(B, S, S, 3) bytes to (B, 3, S, S) in [0, 1], already in channels-last order."""
-    return torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float().div(255)

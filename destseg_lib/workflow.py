@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from destseg_lib.batches import TrainingImages
 from destseg_lib.budget import fit_to_budget, seconds_a_step
 from destseg_lib.config import TrainingConfig, config_to_dict
 from destseg_lib.data import Category
@@ -17,7 +18,6 @@ from destseg_lib.device import describe_device, resolve_device, resolve_precisio
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.listing import find_images
 from destseg_lib.model import DeSTSeg
-from destseg_lib.prediction import score_images
 from destseg_lib.run import (
     CALIBRATION,
     CONFIG,
@@ -30,10 +30,11 @@ from destseg_lib.run import (
     start_run,
     train_run,
 )
+from destseg_lib.scoring import score_images
 from destseg_lib.store import ImageSet, load_images
 from destseg_lib.teacher import load_teacher
 from destseg_lib.textures import procedural_textures
-from destseg_lib.training import TrainingImages, phases_of, prepare
+from destseg_lib.training import phases_of, prepare
 
 PROCEDURAL_TEXTURES = 512
 

@@ -291,6 +291,15 @@ def test_reading_a_figure_from_a_one_class_curve_is_an_error(figure):
         figure(curve)
 
 
+@pytest.mark.parametrize("share", [0, 1.5, float("nan")])
+def test_a_limit_or_recall_that_is_no_share_is_an_error(share):
+    curve = sort_pixels(*random_set(0))
+    with pytest.raises(DeSTSegError, match=r"limit must lie in \(0, 1\]"):
+        aupro(curve, share)
+    with pytest.raises(DeSTSegError, match=r"recall must lie in \(0, 1\]"):
+        iap_at(curve, share)
+
+
 def test_image_auroc_of_one_class_is_an_error():
     with pytest.raises(DeSTSegError, match="undefined: there are no normal images"):
         image_auroc([1, 2], [1, 1])

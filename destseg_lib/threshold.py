@@ -1,0 +1,84 @@
+"""The score above which a photograph is called anomalous, from good ones not trained on."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from destseg_lib.errors import DeSTSegError
+
+DEFAULT_FPR = 0.01
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A score strictly above ``value`` is anomalous; at most ``fpr`` of good images have one."""
+
+    value: float
+    fpr: float
+    calibrated_on: int
+
+
+def threshold_at(scores: ArrayLike, fpr: float | None) -> Threshold | None:
+    """The threshold that good images pass with a probability of at most ``fpr``.
+
+    It is the k-th largest of n scores, k = floor(fpr (n + 1)). If a new good image is exchangeable
+    with the n, its place among the n + 1 is uniform, so it is among the first k, that is strictly
+    above the threshold, with probability k / (n + 1) <= fpr (less where scores are tied): on
+    average over calibrations, for any distribution of scores.
+
+    Args:
+        scores: (n,) of good images that were not trained on.
+        fpr: in (0, 1); None takes 0.01, or 1 / (n + 1) where that is more.
+
+    Returns:
+        None if there are no scores and no rate was asked for.
+
+    Raises:
+        DeSTSegError: the rate is out of range, or too small for n scores to resolve.
+    """
+    ordered = np.sort(np.asarray(scores, dtype=np.float64))
+    if fpr is None:
+        if ordered.size == 0:
+            return None
+        fpr = max(DEFAULT_FPR, 1 / (ordered.size + 1))
+    place = place_of(fpr, ordered.size)
+    return Threshold(float(ordered[-place]), fpr, ordered.size)
+
+
+def place_of(fpr: float, count: int) -> int:
+    """Which of ``count`` scores, counted from the largest, is the threshold for a rate.
+
+    Raises:
+        DeSTSegError: the rate is out of range, or too small for so few scores to resolve.
+    """
+    if not 0 < fpr < 1:
+        raise DeSTSegError(
+            f"The false-positive rate is {fpr:g}, expected a share between 0 and 1, such as 0.01."
+        )
+    # 0.29 of 100 is 29, but 0.29 * 100 is a little less in floating point.
+    place = math.floor(fpr * (count + 1) + 1e-9)
+    if place < 1:
+        needed = math.ceil(1 / fpr - 1e-9) - 1
+        raise DeSTSegError(
+            f"A false-positive rate of {fpr:g} cannot be told from {count} good images that were "
+            f"not trained on: it takes {needed}. Hold out more in training (--holdout), name more "
+            "for prediction (--good DIR), or choose a larger rate (--fpr)."
+        )
+    return min(place, count)
+
+
+def describe_threshold(threshold: Threshold | None) -> str:
+    """One line for the user."""
+    if threshold is None:
+        return (
+            "no threshold: the run held no good image out; name some with --good DIR, "
+            "or train with --holdout 0.1"
+        )
+    return (
+        f"threshold {threshold.value:.4g}: for a false-positive rate of {threshold.fpr:.2%}, "
+        f"calibrated on {threshold.calibrated_on} good images"
+    )
