@@ -4,9 +4,9 @@ Every other test image, in the order of ``find_category``, belongs to the half a
 on (``selection``); the other half is only ever reported (``report``). Both are written, so that the
 difference can be seen, with the loss curves, the time, and where everything came from.
 
-Run: ``python benchmarks/magnetic_tile.py --data DIR --out RUN --record FILE [destseg train options]``,
-for example with ``--textures DIR --teacher PATH --recipe quick --seed 0``. A run that exists is
-continued, a finished one is only measured.
+Run: ``python benchmarks/magnetic_tile.py --data DIR --out RUN --record FILE`` and any option of
+``destseg train``, such as ``--textures DIR --teacher PATH --recipe quick --seed 0``. A run that
+exists is continued, a finished one is only measured.
 """
 
 from __future__ import annotations
@@ -67,9 +67,6 @@ def main() -> int:
     records = [json.loads(line) for line in (options.out / LOG).read_text().splitlines()]
     described = read_run(options.out)
     results = {
-        "what": "quick recipe on magnetic_tile"
-        if run.config.recipe == "quick"
-        else run.config.recipe,
         "inputs": described["inputs"],
         "seconds_in_this_call": round(seconds, 1),
         "training_seconds": {
@@ -84,10 +81,7 @@ def main() -> int:
     curves(records, options.record.with_suffix(".png"))
     for name in HALVES:
         final, product = results[name], results[name]["cosine_product"]
-        print(
-            name,
-            *(f"{key} {final[key]:.4f} ({product[key]:.4f})" for key in product if key in final),
-        )
+        print(name, *(f"{key} {final[key]:.4f} ({product[key]:.4f})" for key in product))
     return 0
 
 

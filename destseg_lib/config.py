@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from destseg_lib.errors import DeSTSegError
@@ -114,8 +114,10 @@ class PhaseConfig:
         _one_of("schedule", self.schedule, get_args(Schedule))
         if self.steps < 0:
             raise DeSTSegError(f"steps is {self.steps}; give zero or more")
-        if not (self.lr > 0 and math.isfinite(self.lr)):
-            raise DeSTSegError(f"lr is {self.lr}; give a positive number")
+        for name in ("lr", "head_lr"):
+            rate = getattr(self, name)
+            if rate is not None and not 0 < rate < math.inf:
+                raise DeSTSegError(f"{name} is {rate}; give a positive number")
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,8 @@ class TrainingConfig:
             )
         if not 0 <= self.holdout < 1:
             raise DeSTSegError(f"holdout is {self.holdout}; give a share from 0 to below 1")
+        if not 0 <= self.focal_gamma < math.inf:
+            raise DeSTSegError(f"focal_gamma is {self.focal_gamma}; give zero or more")
         if self.seed < 0:
             raise DeSTSegError(f"seed is {self.seed}; give zero or more")
 
@@ -166,14 +170,15 @@ def paper_recipe() -> TrainingConfig:
 
 
 def quick_recipe() -> TrainingConfig:
-    """Ours, for a processor with two cores; see results/ for what each choice bought."""
+    """Ours, for a processor with two cores; results/README.md says what each choice bought."""
+    head = PhaseConfig(
+        steps=2400, lr=2e-3, optimiser="adamw", schedule="one_cycle", weight_decay=1e-2
+    )
     return TrainingConfig(
-        student=PhaseConfig(steps=800, lr=2e-3, optimiser="adamw", schedule="one_cycle"),
-        segmentation=PhaseConfig(
-            steps=800, lr=2e-3, head_lr=2e-3, optimiser="adamw", schedule="one_cycle"
-        ),
+        student=replace(head, steps=1000),
+        segmentation=head,
         model=ModelConfig(width=0.5, segmentation_width=0.25),
-        image_size=256,
+        image_size=192,
         batch_size=16,
         holdout=0.1,
         recipe="quick",
@@ -209,7 +214,9 @@ def config_from_dict(values: dict[str, Any]) -> TrainingConfig:
             for name, kind in nested.items()
         }
         return TrainingConfig(**plain, **parts)
-    except (KeyError, TypeError) as error:
+    except DeSTSegError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DeSTSegError(
             f"this is not a training configuration of this version of destseg_lib ({error}); "
             "train again, or use the version that wrote it"

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-import zipfile
 from pathlib import Path
 from urllib.error import URLError
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models import ResNet18_Weights
@@ -100,10 +98,14 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     Raises:
         DeSTSegError: the file is missing, damaged, or holds more than tensors.
     """
-    if not path.is_file():
+    try:
+        path.open("rb").close()
+    except PermissionError as error:
+        raise DeSTSegError(f"{path} may not be read ({error}); change its permissions") from None
+    except OSError:
         raise DeSTSegError(
             f"{path} is not a file; give 'imagenet', 'random' or a file of ResNet-18 weights"
-        )
+        ) from None
     weights = read_weights_file(path)
     if not isinstance(weights, dict) or not all(isinstance(v, Tensor) for v in weights.values()):
         raise DeSTSegError(f"{path} is not a state_dict of tensors; save model.state_dict()")
@@ -122,10 +124,10 @@ def read_weights_file(path: Path) -> object:
         content: object = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise DeSTSegError(
-            f"{path} holds more than tensors, and loading it could run code, so it was refused; "
-            "save a plain state_dict, best as .safetensors"
+            f"{path} is damaged, or holds more than tensors and could run code if it were loaded, "
+            "so it was refused; save a plain state_dict, best as .safetensors"
         ) from None
-    except (SafetensorError, RuntimeError, EOFError, zipfile.BadZipFile, OSError) as error:
+    except Exception as error:  # damaged bytes make torch's reader fail in a dozen ways
         raise DeSTSegError(
             f"{path} could not be read as weights ({error}); download or save it again"
         ) from None

@@ -1,0 +1,519 @@
+"""Batches, schedules and the two phases, on tiny images with the random teacher."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from destseg_lib import DeSTSeg, DeSTSegError, ModelConfig, TrainingConfig, load_teacher
+from destseg_lib.batches import PHASES, TrainingImages, batch_indices, draw_batch, step_generator
+from destseg_lib.budget import fit_to_budget, seconds_a_step
+from destseg_lib.config import PhaseConfig
+from destseg_lib.corruption import shrink_masks
+from destseg_lib.losses import feature_loss, segmentation_loss
+from destseg_lib.teacher import Teacher, normalise
+from destseg_lib.training import (
+    NonFiniteLossError,
+    finite_losses,
+    head_loss,
+    learning_rate_factor,
+    phases_of,
+    prepare,
+    start_phase,
+    student_loss,
+    train,
+    train_phase,
+    with_steps,
+)
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+CPU = torch.device("cpu")
+SIZE = 32
+PHASE = PhaseConfig(steps=3, lr=2e-3, optimiser="adamw")
+CONFIG = TrainingConfig(
+    student=PHASE,
+    segmentation=PHASE,
+    model=ModelConfig(width=1 / 16),
+    image_size=SIZE,
+    batch_size=4,
+    precision="fp32",
+)
+
+
+@pytest.fixture(scope="module")
+def teacher() -> Teacher:
+    return load_teacher("random")
+
+
+@pytest.fixture
+def model(teacher) -> DeSTSeg:
+    return DeSTSeg(teacher, CONFIG.model)
+
+
+def images(good: int = 9, textures: int = 5) -> TrainingImages:
+    """Smooth grey photographs, each of its own shade, and loud textures."""
+    generator = np.random.default_rng(0)
+    shades = np.linspace(60, 200, good)[:, None, None, None]
+    waves = 20 * np.sin(np.arange(SIZE) / 3)[None, None, :, None]
+    photographs = shades + waves + generator.normal(0, 2, (good, SIZE, SIZE, 3))
+    loud = generator.integers(0, 256, (textures, SIZE, SIZE, 3))
+    return TrainingImages(photographs.astype(np.uint8), loud.astype(np.uint8))
+
+
+def state_of(module: nn.Module) -> dict[str, Tensor]:
+    return copy.deepcopy(module.state_dict())
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return all(torch.equal(one[key], other[key]) for key in one)
+
+
+def run_phase(model: DeSTSeg, config: TrainingConfig, phase: str, data: TrainingImages) -> list:
+    return list(train_phase(model, data, config, start_phase(model, config, phase)))
+
+
+# Which images a step sees
+
+
+def epoch(config: TrainingConfig, count: int, number: int, phase: str = "student") -> list[list]:
+    per_epoch = count // config.batch_size
+    steps = range(number * per_epoch, (number + 1) * per_epoch)
+    return [batch_indices(count, config, phase, step).tolist() for step in steps]
+
+
+@pytest.mark.parametrize("count", [4, 8, 11, 30])
+def test_an_epoch_is_a_shuffle_without_its_last_incomplete_batch(count):
+    for number in range(5):
+        batches = epoch(CONFIG, count, number)
+        assert {len(batch) for batch in batches} == {4}
+        seen = [index for batch in batches for index in batch]
+        assert len(set(seen)) == len(seen) == count - count % 4
+        assert set(seen) <= set(range(count))
+
+
+def test_epochs_phases_and_seeds_shuffle_differently():
+    orders = [
+        epoch(CONFIG, 40, 0),
+        epoch(CONFIG, 40, 1),
+        epoch(CONFIG, 40, 0, "segmentation"),
+        epoch(replace(CONFIG, seed=1), 40, 0),
+    ]
+    for a, one in enumerate(orders):
+        assert all(one != other for other in orders[:a])
+
+
+def test_every_image_is_seen_about_equally_often():
+    seen = Counter(index for e in range(200) for batch in epoch(CONFIG, 11, e) for index in batch)
+    # Each of 200 epochs leaves three of eleven out: 145 times in, give or take 6.3.
+    assert set(seen) == set(range(11))
+    assert all(abs(times - 200 * 8 / 11) < 5 * 6.3 for times in seen.values())
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_fewer_images_than_a_batch_go_round_again(count):
+    for step in range(5):
+        indices = batch_indices(count, CONFIG, "student", step)
+        assert len(indices) == 4
+        times = Counter(indices.tolist())
+        assert set(times) == set(range(count))
+        assert max(times.values()) - min(times.values()) <= 1
+
+
+# What a batch holds
+
+
+def test_a_steps_batch_is_the_same_whenever_it_is_drawn():
+    config, data = replace(CONFIG, rotation="full"), images()
+    first = draw_batch(data, config, "student", 7, CPU)
+    draw_batch(data, config, "student", 8, CPU)
+    torch.rand(5)
+    again = draw_batch(data, config, "student", 7, CPU)
+    for one, other in zip(first, again, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_steps_phases_and_seeds_draw_differently():
+    draws = [
+        torch.rand(4, generator=step_generator(*of))
+        for of in (
+            (0, "student", 0),
+            (0, "student", 1),
+            (0, "segmentation", 0),
+            (1, "student", 0),
+            (2**40, "student", 0),
+        )
+    ]
+    for a, one in enumerate(draws):
+        assert not any(torch.equal(one, other) for other in draws[:a])
+
+
+def test_a_batch_is_normalised_photographs_clean_and_corrupted():
+    data = images()
+    batch = draw_batch(data, CONFIG, "student", 0, CPU)
+    indices = batch_indices(9, CONFIG, "student", 0)
+    pixels = torch.from_numpy(data.good[indices].transpose(0, 3, 1, 2) / np.float32(255))
+    torch.testing.assert_close(batch.clean, normalise(pixels))
+    outside = (batch.masks == 0).expand_as(batch.clean)
+    assert torch.equal(batch.corrupted[outside], batch.clean[outside])
+    assert (batch.corrupted[~outside] != batch.clean[~outside]).float().mean() > 0.9
+    assert batch.masks.shape == (4, 1, SIZE, SIZE)
+
+
+def test_rotation_turns_the_clean_photographs():
+    data = images()
+    still = draw_batch(data, CONFIG, "student", 0, CPU)
+    turned = draw_batch(data, replace(CONFIG, rotation="slight"), "student", 0, CPU)
+    assert not torch.equal(still.clean, turned.clean)
+
+
+def test_a_batch_is_already_in_channels_last_order():
+    batch = draw_batch(images(), CONFIG, "student", 0, CPU)
+    assert batch.clean.is_contiguous(memory_format=torch.channels_last)
+
+
+# The two losses
+
+
+def test_the_students_target_is_the_teacher_on_the_clean_image(model):
+    batch = draw_batch(images(), CONFIG, "student", 0, CPU)
+    model.eval()
+    with torch.no_grad():
+        clean, corrupted = model.student(batch.clean), model.student(batch.corrupted)
+        target = model.teacher(batch.clean)
+        denoising = student_loss(model, batch, CONFIG)
+        plain = student_loss(model, batch, replace(CONFIG, denoising=False))
+    torch.testing.assert_close(denoising, feature_loss(corrupted, target))
+    torch.testing.assert_close(plain, feature_loss(clean, target))
+    assert denoising != plain
+
+
+def test_the_head_learns_from_the_corrupted_image_alone(model):
+    batch = draw_batch(images(), CONFIG, "segmentation", 0, CPU)
+    model.eval()
+    with torch.no_grad():
+        found = head_loss(model, batch, CONFIG)
+        without_l1 = head_loss(model, batch, replace(CONFIG, l1=False, focal_gamma=2.0))
+        logits = torch.logit(model(batch.corrupted).final)
+    masks = shrink_masks(batch.masks)
+    torch.testing.assert_close(found, segmentation_loss(logits, masks), rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(
+        without_l1, segmentation_loss(logits, masks, 2.0, l1=False), rtol=1e-3, atol=1e-5
+    )
+
+
+# Only the network of the phase changes
+
+
+def test_the_student_phase_changes_the_student_alone(model):
+    before = {name: state_of(part) for name, part in model.named_children()}
+    run_phase(model, CONFIG, "student", images())
+    assert same(before["teacher"], model.teacher.state_dict())
+    assert same(before["segmentation"], model.segmentation.state_dict())
+    after = model.student.state_dict()
+    unchanged = [key for key, value in before["student"].items() if torch.equal(value, after[key])]
+    assert not unchanged, "every weight and every batch-norm statistic learns"
+
+
+def test_the_segmentation_phase_changes_the_segmentation_network_alone(model):
+    run_phase(model, CONFIG, "student", images())
+    before = {name: state_of(part) for name, part in model.named_children()}
+    run_phase(model, CONFIG, "segmentation", images())
+    assert same(before["teacher"], model.teacher.state_dict())
+    assert same(before["student"], model.student.state_dict()), "batch-norm statistics included"
+    after = model.segmentation.state_dict()
+    unchanged = [k for k, value in before["segmentation"].items() if torch.equal(value, after[k])]
+    assert not unchanged
+
+
+def test_only_the_network_of_the_phase_has_gradients_and_train_mode(model):
+    for phase, trained, frozen in (
+        ("student", model.student, model.segmentation),
+        ("segmentation", model.segmentation, model.student),
+    ):
+        steps = train_phase(model, images(), CONFIG, start_phase(model, CONFIG, phase))
+        next(steps)
+        assert trained.training
+        assert all(p.grad is not None for p in trained.parameters())
+        assert not any(part.training for part in frozen.modules())
+        assert not any(p.requires_grad for p in frozen.parameters())
+        assert not any(part.training for part in model.teacher.modules())
+        for p in model.parameters():
+            p.grad = None
+
+
+def test_looking_at_the_model_between_steps_does_not_change_the_result(teacher):
+    one, other = (DeSTSeg(teacher, CONFIG.model) for _ in range(2))
+    for phase in PHASES:
+        run_phase(one, CONFIG, phase, images())
+        for _ in train_phase(other, images(), CONFIG, start_phase(other, CONFIG, phase)):
+            other.eval()
+            other(torch.randn(2, 3, SIZE, SIZE))
+    assert same(one.state_dict(), other.state_dict())
+
+
+def test_a_phase_stopped_and_taken_up_again_takes_the_same_steps(teacher):
+    config = with_steps(replace(CONFIG, student=replace(PHASE, schedule="one_cycle")), 6, 0)
+    one, other = (DeSTSeg(teacher, CONFIG.model) for _ in range(2))
+    run_phase(one, config, "student", images())
+    state = start_phase(other, config, "student")
+    for _ in train_phase(other, images(), config, state):
+        if state.step == 2:
+            break
+    list(train_phase(other, images(), config, state))
+    assert state.step == 6
+    assert same(one.state_dict(), other.state_dict())
+
+
+def test_another_seed_trains_another_model(teacher):
+    trained = []
+    for seed in (0, 0, 1):
+        model = DeSTSeg(teacher, CONFIG.model)
+        run_phase(model, replace(CONFIG, seed=seed), "student", images())
+        trained.append(model.student.state_dict())
+    assert same(trained[0], trained[1])
+    assert not same(trained[0], trained[2])
+
+
+# Optimisers and learning rates
+
+
+def test_a_constant_schedule_is_constant():
+    phase = PhaseConfig(steps=50, lr=0.4)
+    assert {learning_rate_factor(phase, step) for step in range(50)} == {1.0}
+
+
+@pytest.mark.parametrize("steps", [1, 2, 10, 137])
+def test_one_cycle_rises_for_a_tenth_and_falls_to_nearly_nothing(steps):
+    phase = PhaseConfig(steps=steps, lr=0.1, schedule="one_cycle")
+    factors = np.array([learning_rate_factor(phase, step) for step in range(steps)])
+    top = int(factors.argmax())
+    assert factors.max() == 1
+    assert top <= max(1, steps // 10)
+    assert (np.diff(factors[: top + 1]) > 0).all()
+    assert (np.diff(factors[top:]) <= 0).all()
+    assert factors.min() > 0
+    if steps > 100:
+        assert factors[0] < 0.1
+        assert factors[-1] < 0.01
+        assert factors[(steps + top) // 2] == pytest.approx(0.5, abs=0.02)
+
+
+def test_head_and_residual_blocks_have_their_own_rates(model):
+    config = replace(
+        CONFIG, segmentation=PhaseConfig(4, 0.1, 0.01, schedule="one_cycle", momentum=0.8)
+    )
+    state = start_phase(model, config, "segmentation")
+    residual, head = state.optimiser.param_groups
+    assert {id(p) for p in residual["params"]} == {
+        id(p) for p in model.segmentation.residual.parameters()
+    }
+    assert {id(p) for p in head["params"]} == {id(p) for p in model.segmentation.head.parameters()}
+    assert residual["momentum"] == 0.8
+    rates = []
+    for _ in train_phase(model, images(), config, state):
+        rates.append((residual["lr"], head["lr"]))
+    factors = [learning_rate_factor(config.segmentation, step) for step in range(4)]
+    np.testing.assert_allclose(rates, [(0.1 * f, 0.01 * f) for f in factors])
+
+
+def test_without_a_head_rate_both_learn_alike(model):
+    groups = start_phase(model, CONFIG, "segmentation").optimiser.param_groups
+    assert [group["peak"] for group in groups] == [PHASE.lr, PHASE.lr]
+
+
+def test_the_optimisers_are_torchs_with_the_configured_numbers(model):
+    sgd = replace(CONFIG, student=PhaseConfig(1, 0.4, weight_decay=1e-4))
+    optimiser = start_phase(model, sgd, "student").optimiser
+    assert isinstance(optimiser, torch.optim.SGD)
+    (group,) = optimiser.param_groups
+    assert (group["lr"], group["momentum"], group["weight_decay"]) == (0.4, 0.9, 1e-4)
+    assert len(group["params"]) == len(list(model.student.parameters()))
+    assert isinstance(start_phase(model, CONFIG, "student").optimiser, torch.optim.AdamW)
+
+
+def test_one_step_of_sgd_is_the_gradient_times_the_rate(model):
+    config = replace(CONFIG, student=PhaseConfig(1, 0.01, weight_decay=0.0))
+    oracle = copy.deepcopy(model).train()
+    loss = student_loss(oracle, draw_batch(images(), config, "student", 0, CPU), config)
+    loss.backward()
+    records = run_phase(model, config, "student", images())
+    for found, p in zip(model.student.parameters(), oracle.student.parameters(), strict=True):
+        torch.testing.assert_close(found, p - 0.01 * p.grad)
+    assert records[0].loss == pytest.approx(loss.item())
+
+
+# Records and faults
+
+
+def test_a_record_every_ten_steps_and_at_the_end(model):
+    config = with_steps(CONFIG, 23, 0)
+    state = start_phase(model, config, "student")
+    losses, records = [], []
+    for record in train_phase(model, images(), config, state):
+        losses += [state.losses[-1].item()] if state.losses else []
+        records.append(record)
+    assert [n for n, record in enumerate(records, start=1) if record] == [10, 20, 23]
+    first = records[9]
+    assert (first.phase, first.step, first.learning_rate) == ("student", 10, PHASE.lr)
+    assert min(losses[:9]) / 2 < first.loss < 2 * max(losses[:9])
+    assert 0 < first.seconds < records[22].seconds
+
+
+@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("poison", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_stops_training_and_names_its_step(model, phase, poison):
+    config = with_steps(CONFIG, 10, 10)
+    state = start_phase(model, config, phase)
+    network = model.student if phase == "student" else model.segmentation
+    steps = train_phase(model, images(), config, state)
+    for _ in range(4):
+        next(steps)
+    nn.init.constant_(next(network.parameters()), poison)
+    with pytest.raises(
+        NonFiniteLossError, match=rf"the loss is nan at {phase} step 5; the learning rate is prob"
+    ):
+        list(steps)
+
+
+def test_losses_can_be_asked_for_before_a_record_is_due(model):
+    state = start_phase(model, CONFIG, "student")
+    steps = train_phase(model, images(), with_steps(CONFIG, 10, 0), state)
+    next(steps)
+    assert len(finite_losses(state)) == 1
+    nn.init.constant_(model.student.encoder.conv1.weight, float("nan"))
+    next(steps)
+    with pytest.raises(NonFiniteLossError, match="student step 2;"):
+        finite_losses(state)
+
+
+def test_no_steps_leave_the_model_as_it_was(model):
+    before = state_of(model)
+    assert train(model, images(), with_steps(CONFIG, 0, 0), progress=False) == []
+    assert same(before, model.state_dict())
+
+
+# Both phases together
+
+
+def test_training_lowers_both_losses(model):
+    fast = replace(PHASE, steps=30, lr=5e-3)
+    config = replace(CONFIG, student=fast, segmentation=fast)
+    records = train(model, images(), config, progress=False)
+    for phase in PHASES:
+        first, _, last = (record.loss for record in records if record.phase == phase)
+        assert last < 0.8 * first, phase
+    assert not any(part.training for part in model.modules())
+
+
+def test_a_set_smaller_than_a_batch_trains(model):
+    before = state_of(model)
+    records = train(model, images(good=1, textures=1), CONFIG, progress=False)
+    assert [record.phase for record in records] == list(PHASES)
+    assert all(np.isfinite(record.loss) for record in records)
+    assert not same(before, model.state_dict())
+
+
+@pytest.mark.parametrize("precision", ["auto", "bf16"])
+def test_other_precisions_train(model, precision):
+    records = train(model, images(), replace(CONFIG, precision=precision), progress=False)
+    assert all(np.isfinite(record.loss) for record in records)
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    ("config", "changes"),
+    [
+        (ModelConfig(levels=(2,)), {}),
+        (ModelConfig(levels=(1, 3), segmentation_input="concatenation"), {}),
+        (ModelConfig(segmentation_input="cosine"), {"l1": False}),
+        (ModelConfig(encoder_decoder=False), {"denoising": False}),
+        (ModelConfig(encoder_decoder=False, segmentation=False, student_map="sum"), {}),
+    ],
+    ids=["one level", "two levels concatenated", "cosine", "plain student", "no segmentation"],
+)
+def test_ablations_train(teacher, config, changes):
+    config = replace(CONFIG, model=replace(config, width=1 / 16), **changes)
+    model = DeSTSeg(teacher, config.model)
+    before = state_of(model)
+    records = train(model, images(), config, progress=False)
+    assert tuple(record.phase for record in records) == phases_of(config)
+    assert len(records) == (2 if config.model.segmentation else 1)
+    assert not same(before, model.state_dict())
+
+
+def test_a_prepared_model_trains_to_nearly_the_same(teacher):
+    one, other = (DeSTSeg(teacher, CONFIG.model) for _ in range(2))
+    other = prepare(other, CPU)
+    plain, last = (train(m, images(), CONFIG, progress=False) for m in (one, other))
+    weight = other.student.encoder.layer1[0].conv1.weight
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+    for a, b in zip(plain, last, strict=True):
+        assert a.loss == pytest.approx(b.loss, rel=1e-2)
+
+
+def test_progress_is_shown_unless_refused(model, capfd):
+    train(model, images(), with_steps(CONFIG, 1, 1), progress=False)
+    assert capfd.readouterr().err == ""
+    train(model, images(), with_steps(CONFIG, 1, 1))
+    shown = capfd.readouterr().err
+    assert "student: 100%" in shown
+    assert "segmentation: 100%" in shown
+
+
+# A time budget
+
+
+BUDGET = with_steps(CONFIG, 1000, 4000)
+COST = {"student": 0.5, "segmentation": 0.25}  # 500 + 1,000 seconds
+
+
+@pytest.mark.parametrize("seconds", [1500, 1e9])
+def test_a_recipe_that_fits_is_kept(seconds):
+    assert fit_to_budget(BUDGET, COST, seconds) == BUDGET
+
+
+@pytest.mark.parametrize("seconds", [1499, 600, 77, 3])
+def test_a_budget_is_kept_in_the_recipes_proportion(seconds):
+    fitted = fit_to_budget(BUDGET, COST, seconds)
+    student, segmentation = fitted.student.steps, fitted.segmentation.steps
+    taken = student * COST["student"] + segmentation * COST["segmentation"]
+    assert seconds - sum(COST.values()) < taken <= seconds
+    assert segmentation == pytest.approx(4 * student, abs=4)
+    assert with_steps(fitted, 1000, 4000) == BUDGET, "nothing but the steps has changed"
+
+
+def test_without_segmentation_network_all_the_time_is_the_students():
+    alone = replace(BUDGET, model=ModelConfig(segmentation=False))
+    fitted = fit_to_budget(alone, {"student": 0.5}, 100)
+    assert fitted.student.steps == 200
+    assert fitted.segmentation.steps == 0
+
+
+def test_a_budget_without_a_step_of_each_phase_is_refused():
+    with pytest.raises(
+        DeSTSegError,
+        match=r"a time budget of 0\.0 minutes fits no training here, where the recipe takes 25; "
+        "give more time, a smaller --image-size or a smaller --width",
+    ):
+        fit_to_budget(BUDGET, COST, 1)
+
+
+def test_measuring_a_step_leaves_the_model_alone(model):
+    before = state_of(model)
+    measured = seconds_a_step(model, images(), CONFIG, steps=1)
+    assert set(measured) == set(PHASES)
+    assert all(0 < seconds < 60 for seconds in measured.values())
+    assert same(before, model.state_dict())
+
+
+@pytest.fixture(autouse=True)
+def no_draw_from_the_global_generator() -> Iterator[None]:
+    yield
