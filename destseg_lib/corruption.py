@@ -83,7 +83,7 @@ def rotate(images: Tensor, degrees: Tensor, fill: float = 0.0) -> Tensor:
     # x + iy turns by one multiplication, x and y apart; affine_grid takes thirty times as long
     x, y = turn * centres, turn * centres * 1j
     grid = torch.view_as_real(x[:, None, :] + y[:, :, None])
-    return F.grid_sample(images - fill, grid, align_corners=False) + fill
+    return F.grid_sample(images - fill, grid, align_corners=False).add_(fill)
 
 
 def perlin_masks(
@@ -103,8 +103,7 @@ def perlin_masks(
     angles = 2 * math.pi * torch.rand(batch, lines, lines, generator=generator)
     turn = config.rotation * (2 * torch.rand(batch, generator=generator) - 1)
     noise = perlin_noise((2**scales).to(device), angles.to(device), size)
-    turned = rotate(noise[:, None], turn.to(device))
-    return (turned > config.threshold).float()
+    return rotate(noise[:, None], turn.to(device)).gt_(config.threshold)
 
 
 def blend(images: Tensor, textures: Tensor, masks: Tensor, opacity: Tensor) -> Tensor:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+from http.client import HTTPException
 from pathlib import Path
-from urllib.error import URLError
 
 import torch
 from safetensors.torch import load_file
@@ -157,13 +157,17 @@ def _load(trunk: ResNetTrunk, weights: dict[str, Tensor], source: str) -> None:
 
 
 def _imagenet_weights() -> dict[str, Tensor]:
-    weights = ResNet18_Weights.IMAGENET1K_V1
-    try:
-        state: dict[str, Tensor] = dict(weights.get_state_dict(progress=True, check_hash=True))
-    except (URLError, OSError, RuntimeError) as error:
-        folder = Path(torch.hub.get_dir()) / "checkpoints"
-        raise DeSTSegError(
-            f"the ImageNet teacher could not be downloaded ({error}); fetch {weights.url} by other "
-            f"means into {folder}, or give a file of ResNet-18 weights with --teacher PATH"
-        ) from None
-    return state
+    # Where torchvision keeps it too; torchvision itself would unpickle whatever lies there.
+    url = ResNet18_Weights.IMAGENET1K_V1.url
+    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
+    if not path.exists():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            checksum = path.stem.rpartition("-")[2]
+            torch.hub.download_url_to_file(url, str(path), checksum)
+        except (OSError, HTTPException, RuntimeError) as error:
+            raise DeSTSegError(
+                f"the ImageNet teacher could not be downloaded ({error}); fetch {url} by other "
+                f"means into {path.parent}, or give a file of ResNet-18 weights with --teacher PATH"
+            ) from None
+    return read_weights(path)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 import pickle
 import zipfile
+from collections.abc import Callable
+from http.client import IncompleteRead
 from pathlib import Path
+from unittest.mock import MagicMock
 from urllib.error import URLError
 
 import numpy as np
@@ -15,7 +18,6 @@ from safetensors.torch import save, save_file
 from test_data import message_as_nobody, needs_fork
 from torch import nn
 from torchvision.models import resnet18, resnet34
-from torchvision.models._api import WeightsEnum
 
 from destseg_lib import DeSTSegError, load_teacher
 from destseg_lib.teacher import IMAGENET_MEAN, IMAGENET_STD, normalise, read_weights
@@ -279,9 +281,34 @@ def test_weights_of_another_architecture_are_named(network, tmp_path):
 # The download
 
 
-def test_the_imagenet_teacher_is_torchvisions(network, monkeypatch):
-    monkeypatch.setattr(WeightsEnum, "get_state_dict", lambda *_, **__: network.state_dict())
-    teacher = load_teacher()
+@pytest.fixture
+def cache(tmp_path, monkeypatch) -> Path:
+    """An empty place for downloads, and no network."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "_hub_dir", None)
+    monkeypatch.setattr(torch.hub, "urlopen", fails(URLError("Name or service not known")))
+    return tmp_path / "hub" / "checkpoints" / "resnet18-f37072fd.pth"
+
+
+def fails(fault: Exception) -> Callable[..., None]:
+    def fail(*_: object, **__: object) -> None:
+        raise fault
+
+    return fail
+
+
+def test_the_imagenet_teacher_is_downloaded_once_with_its_checksum(network, cache, monkeypatch):
+    asked = []
+
+    def download(url: str, path: str, checksum: str) -> None:
+        asked.append((url, checksum))
+        torch.save(network.state_dict(), path)
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", download)
+    for _ in range(2):
+        teacher = load_teacher()
+    assert asked == [("https://download.pytorch.org/models/resnet18-f37072fd.pth", "f37072fd")]
+    assert cache.is_file()
     assert teacher.name == "imagenet"
     for found, oracle in zip(
         teacher(images()), torchvision_features(network, images()), strict=True
@@ -289,30 +316,51 @@ def test_the_imagenet_teacher_is_torchvisions(network, monkeypatch):
         np.testing.assert_allclose(found, oracle, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "fault",
-    [
-        URLError("Name or service not known"),
-        ConnectionResetError("reset"),
-        RuntimeError('invalid hash value (expected "f37072fd", got "0")'),
-    ],
-    ids=["no network", "cut", "checksum"],
-)
-def test_without_a_download_one_sentence_says_what_to_do(monkeypatch, tmp_path, fault):
-    def fail(*_: object, **__: object) -> None:
-        raise fault
-
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setattr(torch.hub, "_hub_dir", None)
-    monkeypatch.setattr("torch.hub.download_url_to_file", fail)
-    with pytest.raises(DeSTSegError) as told:
+def download_fails(cache: Path, told: str) -> None:
+    with pytest.raises(DeSTSegError) as refusal:
         load_teacher("imagenet")
-    message = str(told.value)
-    assert str(fault) in message or "not known" in message
-    assert "https://download.pytorch.org/models/resnet18-f37072fd.pth" in message
-    assert str(tmp_path / "hub" / "checkpoints") in message
-    assert "--teacher PATH" in message
+    message = str(refusal.value)
+    assert message.startswith(f"the ImageNet teacher could not be downloaded ({told}")
+    assert "fetch https://download.pytorch.org/models/resnet18-f37072fd.pth by other" in message
+    assert f"into {cache.parent}, or give a file of ResNet-18 weights with --teacher" in message
     assert "\n" not in message
+    assert not cache.exists()
+
+
+def test_without_network_one_sentence_says_what_to_do(cache):
+    download_fails(cache, "<urlopen error Name or service not known>")
+
+
+def answers(*parts: bytes | Exception) -> Callable[..., MagicMock]:
+    """A connection that gives these parts, one a read."""
+    response = MagicMock()
+    response.__enter__.return_value = response
+    response.read.side_effect = parts
+    return lambda *_, **__: response
+
+
+@pytest.mark.parametrize(
+    "fault", [ConnectionResetError("reset by peer"), IncompleteRead(b"", 9), TimeoutError("slow")]
+)
+def test_a_connection_cut_half_way_leaves_nothing(cache, monkeypatch, fault):
+    monkeypatch.setattr(torch.hub, "urlopen", answers(b"half of it", fault))
+    download_fails(cache, str(fault))
+
+
+def test_a_download_with_another_checksum_leaves_nothing(cache, monkeypatch):
+    monkeypatch.setattr(torch.hub, "urlopen", answers(b"something else", b""))
+    download_fails(cache, "invalid hash value")
+
+
+def test_what_was_put_in_the_cache_is_not_trusted_either(cache, tmp_path):
+    cache.parent.mkdir(parents=True)
+    trapped("zip", cache, tmp_path / "sprung")
+    with pytest.raises(DeSTSegError, match=r"fd\.pth is damaged, or holds more than"):
+        load_teacher()
+    assert not (tmp_path / "sprung").exists()
+    cache.write_bytes(b"")
+    with pytest.raises(DeSTSegError, match=r"fd\.pth could not be read as weights"):
+        load_teacher()
 
 
 # The real one

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -357,14 +356,21 @@ def test_a_record_every_ten_steps_and_at_the_end(model):
     config = with_steps(CONFIG, 23, 0)
     state = start_phase(model, config, "student")
     losses, records = [], []
-    for record in train_phase(model, images(), config, state):
-        losses += [state.losses[-1].item()] if state.losses else []
-        records.append(record)
+    steps = train_phase(model, images(), config, state)
+    for step in range(23):
+        if step == 0:
+            records.append(next(steps))
+        else:
+            batch = draw_batch(images(), config, "student", step, CPU)
+            losses.append(student_loss(copy.deepcopy(model), batch, config).item())
+            records.append(next(steps))
+    assert next(steps, "over") == "over"
     assert [n for n, record in enumerate(records, start=1) if record] == [10, 20, 23]
-    first = records[9]
-    assert (first.phase, first.step, first.learning_rate) == ("student", 10, PHASE.lr)
-    assert min(losses[:9]) / 2 < first.loss < 2 * max(losses[:9])
-    assert 0 < first.seconds < records[22].seconds
+    second, last = records[19], records[22]
+    assert (second.phase, second.step, second.learning_rate) == ("student", 20, PHASE.lr)
+    assert second.loss == pytest.approx(np.mean(losses[9:19]), rel=1e-5)
+    assert last.loss == pytest.approx(np.mean(losses[19:22]), rel=1e-5)
+    assert 0 < records[9].seconds < second.seconds < last.seconds
 
 
 @pytest.mark.parametrize("phase", PHASES)
@@ -512,8 +518,3 @@ def test_measuring_a_step_leaves_the_model_alone(model):
     assert set(measured) == set(PHASES)
     assert all(0 < seconds < 60 for seconds in measured.values())
     assert same(before, model.state_dict())
-
-
-@pytest.fixture(autouse=True)
-def no_draw_from_the_global_generator() -> Iterator[None]:
-    yield
