@@ -1,0 +1,338 @@
+"""A run survives whatever ends it: kills at any moment, a full disk, interrupts, divergence."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from destseg_lib import checkpoint, cli
+from destseg_lib.config import ModelConfig, PhaseConfig, TrainingConfig
+from destseg_lib.errors import DeSTSegError
+from destseg_lib.model import DeSTSeg
+from destseg_lib.run import CHECKPOINT, LOG, MODEL, start_run, train_run
+from destseg_lib.teacher import load_teacher
+from destseg_lib.training import NonFiniteLossError, TrainingImages
+
+STEPS = 12  # of each phase
+EVERY = 3  # steps between checkpoints
+TESTS = Path(__file__).resolve().parent
+
+Job = Callable[..., int]
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that can fork")
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photographs")
+    generator = np.random.default_rng(0)
+    for n in range(6):
+        pixels = generator.integers(0, 256, (48, 64, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{n}.png")
+    return folder
+
+
+def arguments(photographs: Path, out: Path, *more: str) -> list[str]:
+    return [
+        *("train", "--data", str(photographs), "--out", str(out), "--teacher", "random"),
+        *("--textures", str(photographs), "--image-size", "64", "--batch-size", "4"),
+        *("--student-steps", str(STEPS), "--segmentation-steps", str(STEPS), "--width", "0.0625"),
+        *("--precision", "fp32", "--device", "cpu", "--checkpoint-every", str(EVERY)),
+        *("--quiet", *more),
+    ]
+
+
+@pytest.fixture(scope="module")
+def run_job(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Job]:
+    """Train into a folder in a process of its own, killed at ``moment``; return the exit status."""
+    log = tmp_path_factory.mktemp("logs") / "output"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    forks = subprocess.Popen(
+        [sys.executable, TESTS / "killable.py"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+        cwd=TESTS.parent,
+    )
+    assert forks.stdin is not None and forks.stdout is not None
+
+    def run(out: Path, moment: dict[str, int] | None = None) -> int:
+        job = {
+            "arguments": arguments(photographs, out, "--resume"),
+            "moment": moment or {},
+            "log": str(log),
+        }
+        assert forks.stdin is not None and forks.stdout is not None
+        forks.stdin.write(json.dumps(job) + "\n")
+        forks.stdin.flush()
+        status = int(forks.stdout.readline())
+        if status not in (0, -signal.SIGKILL):
+            pytest.fail(f"train ended with {status}:\n{log.read_text()}")
+        return status
+
+    yield run
+    forks.stdin.close()
+    forks.wait(timeout=30)
+
+
+@pytest.fixture(scope="module")
+def unbroken(run_job: Job, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("unbroken") / "run"
+    assert run_job(out) == 0
+    return out
+
+
+def same_weights(one: Path, other: Path) -> bool:
+    return (one / MODEL).read_bytes() == (other / MODEL).read_bytes()
+
+
+def check_log(out: Path) -> None:
+    """Every record is whole, and no step is recorded twice or out of order."""
+    records = [json.loads(line) for line in (out / LOG).read_text().splitlines()]
+    places = [(r["phase"] == "segmentation", r["step"]) for r in records]
+    assert places == sorted(set(places))
+    assert places[-1] == (True, STEPS)
+
+
+# 14 moments spread evenly over the 24 steps, then 6 half-way through writing a checkpoint.
+MOMENTS = [{"step": 1 + round(k * (2 * STEPS - 1) / 13)} for k in range(14)] + [
+    {"save": k} for k in (1, 2, 4, 5, 7, 9)
+]
+
+
+@pytest.mark.parametrize("moment", MOMENTS, ids=lambda m: "-".join(map(str, *m.items())))
+def test_a_killed_run_ends_with_the_same_bits(
+    moment: dict[str, int], run_job: Job, unbroken: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    assert run_job(out, moment) == -signal.SIGKILL
+    assert not (out / MODEL).exists()
+    assert run_job(out) == 0
+    assert same_weights(out, unbroken)
+    check_log(out)
+    assert not list(out.glob("*.partial"))
+
+
+def test_a_run_killed_again_and_again_ends_with_the_same_bits(
+    run_job: Job, unbroken: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    for moment in ({"step": 5}, {"save": 2}, {"step": 1}, {"step": 8}, {"save": 3}):
+        assert run_job(out, moment) == -signal.SIGKILL
+    assert run_job(out) == 0
+    assert same_weights(out, unbroken)
+    check_log(out)
+
+
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 60
+    while not path.exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, f"{path.name} did not appear"
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_saves_and_resume_ends_with_the_same_bits(
+    number: signal.Signals, photographs: Path, run_job: Job, unbroken: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "destseg_lib.cli", *arguments(photographs, out)],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        cwd=TESTS.parent,
+    )
+    wait_for(out / CHECKPOINT, process)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert "Traceback" not in errors
+    if process.returncode != 0:  # it may just have finished
+        assert process.returncode == 130
+        assert "stopped at" in errors and f"--out {out} --resume" in errors
+    assert run_job(out) == 0
+    assert same_weights(out, unbroken)
+    check_log(out)
+
+
+def small_run(out: Path, **changes: Any) -> tuple[DeSTSeg, TrainingImages, TrainingConfig]:
+    config = TrainingConfig(
+        student=PhaseConfig(6, 1e-3, optimiser="adamw"),
+        segmentation=PhaseConfig(2, 1e-3, optimiser="adamw"),
+        model=ModelConfig(width=1 / 16),
+        image_size=32,
+        batch_size=2,
+        precision="fp32",
+    )
+    config = replace(config, **changes)
+    teacher = load_teacher("random")
+    start_run(out, config, teacher, {})
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
+    return DeSTSeg(teacher, config.model), TrainingImages(pixels, pixels), config
+
+
+def test_a_full_disk_keeps_the_previous_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    model, images, config = small_run(out)
+    save, calls = torch.save, iter(range(9))
+
+    def disk_fills_up(content: Any, file: IO[bytes]) -> None:
+        if next(calls) == 0:
+            save(content, file)
+            return
+        file.write(b"half of a checkpo")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint.torch, "save", disk_fills_up)
+        with pytest.raises(DeSTSegError, match=r"No space left.*previous file is kept.*Free some"):
+            train_run(out, model, images, config, checkpoint_every=2, progress=False)
+    kept = torch.load(out / CHECKPOINT, weights_only=True)
+    assert (kept["phase"], kept["step"]) == ("student", 2)
+    assert not list(out.glob("*.partial"))
+
+    fresh = DeSTSeg(load_teacher("random"), config.model)
+    train_run(out, fresh, images, config, checkpoint_every=2, progress=False)
+    other = tmp_path / "other"
+    model, images, config = small_run(other)
+    train_run(other, model, images, config, progress=False)
+    ours, theirs = load_file(out / MODEL), load_file(other / MODEL)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_a_diverging_run_stops_at_its_step_and_names_the_last_good_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    model, images, config = small_run(out)
+    from destseg_lib import training
+
+    losses, calls = training.LOSSES["student"], iter(range(1, 99))
+
+    def diverges(*arguments: Any) -> torch.Tensor:
+        return losses(*arguments) * (float("nan") if next(calls) == 5 else 1)
+
+    monkeypatch.setitem(training.LOSSES, "student", diverges)
+    with pytest.raises(
+        NonFiniteLossError, match=r"loss is nan at student step 5.*last good.*student step 4"
+    ):
+        train_run(out, model, images, config, checkpoint_every=2, progress=False)
+    kept = torch.load(out / CHECKPOINT, weights_only=True)
+    assert kept["step"] == 4
+    assert all(torch.isfinite(t).all() for t in kept["model"].values())
+    assert not (out / MODEL).exists()
+
+
+def refused(capsys: pytest.CaptureFixture[str], *command: str) -> str:
+    """The message of a command that must be refused with status 2."""
+    assert cli.main(list(command)) == 2
+    message = capsys.readouterr().err
+    assert "Traceback" not in message
+    return message
+
+
+def test_a_run_is_not_overwritten(
+    unbroken: Path, photographs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = refused(capsys, *arguments(photographs, unbroken))
+    assert f"{unbroken} already holds a run" in message and "--resume" in message
+
+
+def test_resume_refuses_a_contradicting_option(
+    unbroken: Path, photographs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = refused(capsys, *arguments(photographs, unbroken, "--resume", "--seed", "7"))
+    assert "was started with seed 0, not 7" in message
+
+
+def test_resume_refuses_other_images(
+    run_job: Job, photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, fewer = tmp_path / "run", tmp_path / "photographs"
+    assert run_job(out, {"step": 5}) == -signal.SIGKILL
+    fewer.mkdir()
+    for path in sorted(photographs.iterdir())[1:]:
+        (fewer / path.name).write_bytes(path.read_bytes())
+    message = refused(capsys, *arguments(fewer, out, "--resume"))
+    assert "was started with" in message and "give the same --data" in message
+
+
+def test_an_unfinished_run_is_not_measured(
+    run_job: Job, photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert run_job(out, {"step": 5}) == -signal.SIGKILL
+    message = refused(
+        capsys, "predict", "--run", str(out), str(photographs), "--out", str(tmp_path / "p")
+    )
+    assert "is not finished" in message and "--resume" in message
+
+
+def test_a_checkpoint_of_another_architecture_is_refused(
+    run_job: Job, photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert run_job(out, {"step": 5}) == -signal.SIGKILL
+    content = torch.load(out / CHECKPOINT, weights_only=True)
+    content["model"]["student.encoder.conv1.weight"] = torch.zeros(8, 3, 7, 7)
+    torch.save(content, out / CHECKPOINT)
+    message = refused(capsys, *arguments(photographs, out, "--resume"))
+    assert "holds another architecture" in message
+    assert "student.encoder.conv1.weight is (8, 3, 7, 7) there" in message
+
+
+def test_a_damaged_checkpoint_is_refused(
+    run_job: Job, photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert run_job(out, {"step": 5}) == -signal.SIGKILL
+    whole = (out / CHECKPOINT).read_bytes()
+    (out / CHECKPOINT).write_bytes(whole[: len(whole) // 2])
+    message = refused(capsys, *arguments(photographs, out, "--resume"))
+    assert str(out / CHECKPOINT) in message and "could not be read" in message
+
+
+def test_a_swapped_teacher_is_refused(
+    unbroken: Path, photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    out.mkdir()
+    for path in unbroken.iterdir():
+        (out / path.name).write_bytes(path.read_bytes())
+    from safetensors.torch import save_file
+
+    weights = load_file(out / "teacher.safetensors")
+    weights["conv1.weight"] += 1
+    save_file(weights, out / "teacher.safetensors")
+    message = refused(
+        capsys, "predict", "--run", str(out), str(photographs), "--out", str(tmp_path / "p")
+    )
+    assert "is not the teacher this run was trained with" in message
+
+
+def test_a_folder_that_is_no_run_is_refused(
+    photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = refused(
+        capsys, "predict", "--run", str(tmp_path), str(photographs), "--out", str(tmp_path / "p")
+    )
+    assert "config.json could not be read" in message
