@@ -1,0 +1,274 @@
+"""The command line is a contract: names, precedence, JSON keys, messages and exit statuses."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from destseg_lib import cli
+from destseg_lib.config import paper_recipe, quick_recipe
+
+KEYS = {"image_auroc", "pixel_auroc", "pixel_ap", "aupro", "iap", "iap90"}
+CONTRACT = {
+    "train": "--data --out --textures --teacher --recipe --image-size --batch-size --student-steps "
+    "--segmentation-steps --width --rotation --seed --device --time-budget --resume",
+    "evaluate": "--run --data --json",
+    "predict": "--run --out --fpr",
+    "download": "--root --url",
+}
+TINY = (
+    *("--teacher", "random", "--image-size", "64", "--batch-size", "4", "--width", "0.0625"),
+    *("--student-steps", "2", "--segmentation-steps", "2", "--device", "cpu", "--quiet"),
+)
+
+
+def photograph(path: Path, generator: np.random.Generator, defect: bool = False) -> None:
+    pixels = generator.integers(90, 110, (80, 96, 3), dtype=np.uint8)
+    if defect:
+        pixels[20:40, 30:60] = 250
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+def category(root: Path, good: int = 6, masks: bool = True) -> Path:
+    """A small category in the MVTec layout."""
+    generator = np.random.default_rng(0)
+    for n in range(good):
+        photograph(root / "train" / "good" / f"{n}.png", generator)
+    for n in range(3):
+        photograph(root / "test" / "good" / f"{n}.png", generator)
+        photograph(root / "test" / "scratch" / f"{n}.png", generator, defect=True)
+        if masks:
+            mask = np.zeros((80, 96), np.uint8)
+            mask[20:40, 30:60] = 255
+            path = root / "ground_truth" / "scratch" / f"{n}_mask.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(mask).save(path)
+    return root
+
+
+@pytest.fixture(scope="module")
+def tile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return category(tmp_path_factory.mktemp("data") / "tile_like")
+
+
+@pytest.fixture(scope="module")
+def run(tile: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "run"
+    assert cli.main(["train", "--data", str(tile), "--out", str(out), *TINY]) == 0
+    return out
+
+
+def refused(capsys: pytest.CaptureFixture[str], *command: str) -> str:
+    assert cli.main(list(command)) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("destseg: ") and "Traceback" not in message
+    return message
+
+
+@pytest.mark.parametrize("command", CONTRACT)
+def test_help_lists_the_options_of_the_contract(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main([command, "--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    assert [option for option in CONTRACT[command].split() if option not in text] == []
+
+
+def test_a_mistake_ends_with_a_message_and_status_2_in_a_real_process(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "destseg_lib.cli", "train"),
+            *("--data", tmp_path / "nowhere", "--out", tmp_path / "run"),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "nowhere" in done.stderr and "Traceback" not in done.stderr
+
+
+def parsed(*options: str) -> object:
+    arguments = cli.build_parser().parse_args(["train", "--data", "d", "--out", "o", *options])
+    return cli.apply_options(cli.RECIPES[arguments.recipe](), arguments)
+
+
+def test_without_options_a_recipe_is_what_it_is() -> None:
+    assert parsed() == quick_recipe()
+    assert parsed("--recipe", "paper") == paper_recipe()
+
+
+def test_an_explicit_option_wins_over_the_recipe() -> None:
+    config = parsed(
+        *("--recipe", "paper", "--image-size", "128", "--batch-size", "8", "--student-steps", "5"),
+        *("--segmentation-steps", "7", "--width", "0.5", "--rotation", "full", "--seed", "3"),
+        *("--levels", "2,3", "--no-denoising", "--no-l1", "--opacity", "0.15,1"),
+    )
+    assert (config.image_size, config.batch_size, config.seed) == (128, 8, 3)
+    assert (config.student.steps, config.segmentation.steps) == (5, 7)
+    assert (config.model.width, config.model.levels) == (0.5, (2, 3))
+    assert (config.denoising, config.l1, config.rotation) == (False, False, "full")
+    assert config.corruption.opacity == (0.15, 1)
+    assert config.student.lr == paper_recipe().student.lr
+
+
+def test_width_alone_sets_both_networks_even_where_the_recipe_has_two() -> None:
+    config = parsed("--recipe", "quick", "--width", "0.125")
+    assert (config.model.width, config.model.segmentation_width) == (0.125, None)
+
+
+def test_evaluate_gives_the_six_figures_of_both_maps(
+    run: Path, tile: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "figures.json"
+    command = ["evaluate", "--run", str(run), "--data", str(tile), "--json", str(file), "--quiet"]
+    assert cli.main(command) == 0
+    found = json.loads(file.read_text())
+    assert set(found) >= KEYS and set(found["cosine_product"]) == KEYS
+    assert all(isinstance(found[key], float) for key in KEYS)
+    assert (found["metric_size"], found["top_pixels"], found["regions_lost"]) == (256, 100, 0)
+    assert found["provenance"]["packages"]["torch"]
+    assert "image AUROC" in capsys.readouterr().out
+
+
+def test_a_set_without_masks_has_null_figures_and_the_table_says_why(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, file = category(tmp_path / "bare", masks=False), tmp_path / "figures.json"
+    command = ["evaluate", "--run", str(run), "--data", str(data), "--json", str(file), "--quiet"]
+    assert cli.main(command) == 0
+    found = json.loads(file.read_text())
+    assert found["image_auroc"] is not None
+    assert all(found[key] is None for key in KEYS - {"image_auroc"})
+    assert "mask" in capsys.readouterr().out
+
+
+def test_a_test_set_of_one_class_has_a_null_image_figure_with_a_reason(
+    run: Path, tmp_path: Path
+) -> None:
+    data, file = category(tmp_path / "good_only"), tmp_path / "figures.json"
+    for folder in ("test", "ground_truth"):
+        for path in (data / folder / "scratch").iterdir():
+            path.unlink()
+        (data / folder / "scratch").rmdir()
+    (data / "ground_truth").rmdir()
+    command = ["evaluate", "--run", str(run), "--data", str(data), "--json", str(file), "--quiet"]
+    assert cli.main(command) == 0
+    found = json.loads(file.read_text())
+    assert found["image_auroc"] is None
+    assert found["reasons"]["image_auroc"]
+
+
+def test_several_categories_train_side_by_side_and_are_averaged(tmp_path: Path) -> None:
+    root, out, file = tmp_path / "root", tmp_path / "runs", tmp_path / "figures.json"
+    for name in ("bolt", "nut"):
+        category(root / name)
+    assert cli.main(["train", "--data", str(root), "--out", str(out), *TINY]) == 0
+    command = ["evaluate", "--run", str(out), "--data", str(root), "--json", str(file), "--quiet"]
+    assert cli.main(command) == 0
+    found = json.loads(file.read_text())
+    assert set(found["categories"]) == {"bolt", "nut"}
+    assert set(found["mean"]) >= KEYS and set(found["mean"]["cosine_product"]) == KEYS
+    both = [found["categories"][name]["pixel_ap"] for name in ("bolt", "nut")]
+    assert found["mean"]["pixel_ap"] == pytest.approx(np.mean(both))
+
+
+def test_predict_writes_scores_and_overlays(
+    run: Path, tile: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, folder = tmp_path / "found", tile / "test" / "scratch"
+    assert cli.main(["predict", "--run", str(run), str(folder), "--out", str(out), "--quiet"]) == 0
+    rows = json.loads((out / "scores.json").read_text())
+    assert [set(row) for row in rows] == [{"path", "score", "threshold", "anomalous"}] * 3
+    assert all(row["anomalous"] == (row["score"] > row["threshold"]) for row in rows)
+    assert len(list(out.glob("*.png"))) == 3
+    # Six good images hold out one; without --fpr the rate is what one image can resolve.
+    assert "50.00%" in capsys.readouterr().out
+
+
+def test_a_rate_too_small_for_the_held_out_images_is_refused_with_the_number_needed(
+    run: Path, tile: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = str(tile / "test" / "scratch")
+    command = ("predict", "--run", str(run), folder, "--out", str(tmp_path / "p"))
+    message = refused(capsys, *command, "--fpr", "0.01", "--quiet")
+    assert "it takes 99" in message and "--good" in message
+
+
+def test_fewer_images_than_a_batch_and_a_plain_folder_train(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    for n in range(2):
+        photograph(tmp_path / "good" / f"{n}.jpg", generator)
+    out = tmp_path / "run"
+    assert cli.main(["train", "--data", str(tmp_path / "good"), "--out", str(out), *TINY]) == 0
+    assert (out / "model.safetensors").is_file()
+
+
+def test_the_paper_recipe_holds_nothing_out_and_says_what_that_means(
+    tile: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, found = tmp_path / "run", tmp_path / "found"
+    command = ["train", "--data", str(tile), "--out", str(out), "--recipe", "paper", *TINY]
+    assert cli.main(command) == 0
+    assert "no image is held out, as in the paper" in capsys.readouterr().out
+    image = str(tile / "test" / "scratch" / "0.png")
+    assert cli.main(["predict", "--run", str(out), image, "--out", str(found), "--quiet"]) == 0
+    (row,) = json.loads((found / "scores.json").read_text())
+    assert row["threshold"] is None and row["anomalous"] is None
+    good = ["--good", str(tile / "test" / "good"), "--fpr", "0.25"]
+    command = ["predict", "--run", str(out), image, "--out", str(found), *good, "--quiet"]
+    assert cli.main(command) == 0
+    (row,) = json.loads((found / "scores.json").read_text())
+    assert isinstance(row["threshold"], float) and isinstance(row["anomalous"], bool)
+
+
+def test_a_time_budget_says_what_it_chose_and_never_adds_steps(
+    tile: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    command = ["train", "--data", str(tile), "--out", str(out), *TINY, "--time-budget", "60"]
+    assert cli.main(command) == 0
+    assert "time budget 60 min: 2 of 2 student steps" in capsys.readouterr().out
+
+
+def test_a_time_budget_that_fits_nothing_is_refused(
+    tile: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ("train", "--data", str(tile), "--out", str(tmp_path / "run"), *TINY)
+    message = refused(capsys, *command, "--time-budget", "0.0000001")
+    assert "fits no training" in message
+
+
+def test_unreadable_images_are_an_error_unless_skipping_is_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = category(tmp_path / "data")
+    (data / "train" / "good" / "broken.png").write_bytes(b"not an image")
+    command = ["train", "--data", str(data), "--out", str(tmp_path / "run"), *TINY]
+    assert "broken.png" in refused(capsys, *command)
+    assert cli.main([*command, "--skip-unreadable"]) == 0
+    assert "skipped" in (printed := capsys.readouterr().out) and "broken.png" in printed
+
+
+def test_a_missing_teacher_file_is_named(
+    tile: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["train", "--data", str(tile), "--out", str(tmp_path / "run"), *TINY]
+    command[command.index("random")] = str(tmp_path / "absent.safetensors")
+    assert "absent.safetensors is not a file" in refused(capsys, *command)
+
+
+def test_an_image_size_that_the_student_cannot_halve_is_refused(
+    tile: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ("train", "--data", str(tile), "--out", str(tmp_path / "run"), *TINY)
+    assert "multiple of 32" in refused(capsys, *command, "--image-size", "100")
