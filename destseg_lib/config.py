@@ -172,10 +172,10 @@ def paper_recipe() -> TrainingConfig:
 def quick_recipe() -> TrainingConfig:
     """Ours, for a processor with two cores; results/README.md says what each choice bought."""
     head = PhaseConfig(
-        steps=1600, lr=2e-3, optimiser="adamw", schedule="one_cycle", weight_decay=1e-2
+        steps=1500, lr=2e-3, optimiser="adamw", schedule="one_cycle", weight_decay=1e-2
     )
     return TrainingConfig(
-        student=replace(head, steps=1500),
+        student=replace(head, steps=3500),
         segmentation=head,
         model=ModelConfig(width=0.5, segmentation_width=0.25),
         image_size=192,
