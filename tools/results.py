@@ -28,6 +28,11 @@ def percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f}"
 
 
+def short(commit: str | None) -> str:
+    """Seven digits of a commit, and whether the library differed from it."""
+    return "unknown" if commit is None else commit[:7] + commit[40:]
+
+
 def photographs(folder: Path) -> list[str]:
     """A table of the runs on photographs, the reported half of each."""
     records = sorted(folder.glob("*.json"))
@@ -53,7 +58,7 @@ def photographs(folder: Path) -> list[str]:
             f"{config['segmentation']['steps']} steps of {config['batch_size']}, width "
             f"{config['model']['width']:g}; {sum(seconds.values()) / 60:.0f} min of training on "
             f"{report['provenance']['device']} ({report['provenance']['processor']}); commit "
-            f"`{str(report['provenance']['commit'])[:7]}`"
+            f"`{short(report['provenance']['commit'])}`"
         )
     return [*lines, "", "In per cent.", "", *notes, ""]
 
@@ -68,7 +73,7 @@ def speed(folder: Path) -> list[str]:
             where = record["provenance"]
             lines.append(
                 f"- {headline(record)}. {record['what']}; {where['device']} "
-                f"({where['processor']}), commit `{str(where['commit'])[:7]}`."
+                f"({where['processor']}), commit `{short(where['commit'])}`."
             )
     return ["### Speed, each against its plain counterpart in one run", "", *lines, ""]
 
