@@ -1,4 +1,4 @@
-"""Write the README's results from the records under results/, or check that they are up to date.
+"""Write the results in README.md and results/README.md from the records, or check they are fresh.
 
 Run: ``python tools/results.py`` to write, ``python tools/results.py --check`` to compare.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-README = ROOT / "README.md"
+RESULTS = ROOT / "results"
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 FIGURES = {
     "image_auroc": "image AUROC",
@@ -118,26 +118,79 @@ HEADLINES = {
 }
 
 
-def render() -> str:
-    """What stands between the two markers."""
-    results = ROOT / "results"
-    return "\n".join(
-        [BEGIN, "", *photographs(results / "magnetic_tile"), *speed(results / "benchmarks"), END]
-    )
+def exploration(path: Path) -> list[str]:
+    """The runs a recipe was chosen by, on the selection half only."""
+    record = json.loads(path.read_text(encoding="utf-8"))
+    lines = [
+        "| run | when | pixels | student steps | segmentation steps | textures | "
+        "final map: image AUROC, pixel AP | cosine product: the same |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for run in record["runs"]:
+        final, product = (
+            f"{percent(run[name]['image_auroc'])}, {percent(run[name]['pixel_ap'])}"
+            if name in run
+            else "not trained yet"
+            for name in ("final", "cosine_product")
+        )
+        student = run["student_steps"] or f"the student of {run['student_taken_from_run']}"
+        lines.append(
+            f"| {run['run']} | {run['when']} | {run['image_size']} | {student} | "
+            f"{run['segmentation_steps']} of {run['batch_size']} | {run['textures']} | {final} | "
+            f"{product} |"
+        )
+    return [*lines, "", f"{record['what']} {record['machine']}; {record['code']}.", ""]
+
+
+def by_defect(folder: Path) -> list[str]:
+    """Image AUROC and pixel AP of each type of defect against the good images, reported half."""
+    lines = []
+    for path in sorted(folder.glob("*.json")):
+        report = json.loads(path.read_text(encoding="utf-8"))["report"]
+        defects = report["defects"]
+        if not lines:
+            lines = [f"| run | {' | '.join(defects)} |", "|---|" + "---|" * len(defects)]
+        cells = " | ".join(
+            f"{percent(d['image_auroc'])}, {percent(d['pixel_ap'])}" for d in defects.values()
+        )
+        lines.append(f"| {path.stem} | {cells} |")
+    return [*lines, ""]
+
+
+def pages() -> dict[Path, list[str]]:
+    """Each file with generated text, and the lines between its two markers."""
+    tiles = RESULTS / "magnetic_tile"
+    return {
+        ROOT / "README.md": [*photographs(tiles), *speed(RESULTS / "benchmarks")],
+        RESULTS / "README.md": [
+            "### Each type of defect, final map: image AUROC, pixel AP",
+            "",
+            *by_defect(tiles),
+            "### The runs that the recipe was chosen by",
+            "",
+            *exploration(RESULTS / "exploration" / "magnetic_tile.json"),
+        ],
+    }
 
 
 def main() -> int:
-    """Write the README, or with --check fail if it would change."""
-    text = README.read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN)
-    after = rest.split(END)[1]
-    wanted = before + render() + after
-    if "--check" in sys.argv:
-        if wanted != text:
-            print("The README's results are stale: run 'python tools/results.py'.", file=sys.stderr)
-        return int(wanted != text)
-    README.write_text(wanted, encoding="utf-8")
-    return 0
+    """Write the files, or with --check fail if one would change."""
+    stale = False
+    for page, lines in pages().items():
+        text = page.read_text(encoding="utf-8")
+        before, rest = text.split(BEGIN)
+        wanted = before + "\n".join([BEGIN, "", *lines, END]) + rest.split(END)[1]
+        if wanted == text:
+            continue
+        stale = True
+        if "--check" in sys.argv:
+            name = page.relative_to(ROOT)
+            print(
+                f"The results in {name} are stale: run 'python tools/results.py'", file=sys.stderr
+            )
+        else:
+            page.write_text(wanted, encoding="utf-8")
+    return int(stale and "--check" in sys.argv)
 
 
 if __name__ == "__main__":
