@@ -10,17 +10,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from destseg_lib.tables import HEADINGS
+
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
-FIGURES = {
-    "image_auroc": "image AUROC",
-    "pixel_auroc": "pixel AUROC",
-    "pixel_ap": "pixel AP",
-    "aupro": "AUPRO",
-    "iap": "IAP",
-    "iap90": "IAP@90",
-}
 
 
 def percent(value: float | None) -> str:
@@ -41,15 +35,15 @@ def photographs(folder: Path) -> list[str]:
     lines = [
         "### Magnetic tiles, the half of the test set that no choice was made on",
         "",
-        f"| run | map | {' | '.join(FIGURES.values())} |",
-        "|---|---|" + "---|" * len(FIGURES),
+        f"| run | map | {' | '.join(HEADINGS.values())} |",
+        "|---|---|" + "---|" * len(HEADINGS),
     ]
     notes = []
     for path in records:
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         report = record["report"]
         for name, figures in (("final", report), ("cosine product", report["cosine_product"])):
-            cells = " | ".join(percent(figures[key]) for key in FIGURES)
+            cells = " | ".join(percent(figures[key]) for key in HEADINGS)
             lines.append(f"| {path.stem} | {name} | {cells} |")
         config, seconds = report["config"], record["training_seconds"]
         notes.append(
