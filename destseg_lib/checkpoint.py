@@ -109,7 +109,13 @@ def load_checkpoint(path: Path, model: DeSTSeg, config: TrainingConfig) -> Train
     Raises:
         DeSTSegError: the file is damaged, holds code, or belongs to another configuration.
     """
-    content = read_weights_file(path)
+    try:
+        content = read_weights_file(path)
+    except DeSTSegError:
+        raise DeSTSegError(
+            f"{path} could not be read: it is damaged, or no checkpoint. Restore it, or delete it "
+            "and --resume will train this run from its beginning"
+        ) from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise DeSTSegError(f"{path} is not a checkpoint of this version of destseg_lib")
     if json.loads(content["config"]) != json.loads(json.dumps(config_to_dict(config))):

@@ -156,8 +156,8 @@ class TrainingConfig:
             raise DeSTSegError(f"holdout is {self.holdout}; give a share from 0 to below 1")
         if not 0 <= self.focal_gamma < math.inf:
             raise DeSTSegError(f"focal_gamma is {self.focal_gamma}; give zero or more")
-        if self.seed < 0:
-            raise DeSTSegError(f"seed is {self.seed}; give zero or more")
+        if not 0 <= self.seed < 2**63:
+            raise DeSTSegError(f"seed is {self.seed}; give zero or more, at most 2^63 - 1")
 
 
 def paper_recipe() -> TrainingConfig:

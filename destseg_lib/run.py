@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save as to_safetensors
 from tqdm.auto import tqdm
 
-from destseg_lib.batches import PHASES, Phase, TrainingImages
+from destseg_lib.batches import TrainingImages
 from destseg_lib.checkpoint import (
     interrupts_wait,
     load_checkpoint,
@@ -37,12 +37,13 @@ from destseg_lib.checkpoint import (
 )
 from destseg_lib.config import TrainingConfig, config_from_dict, config_to_dict
 from destseg_lib.errors import DeSTSegError
+from destseg_lib.log import add_scalars, append_record, rewind_log, tensorboard_writer
 from destseg_lib.model import DeSTSeg
 from destseg_lib.provenance import provenance
 from destseg_lib.teacher import Teacher, load_teacher, read_weights_file
 from destseg_lib.training import (
     NonFiniteLossError,
-    StepLog,
+    TrainingState,
     finite_losses,
     phase_config,
     phases_of,
@@ -88,6 +89,13 @@ def start_run(out: Path, config: TrainingConfig, teacher: Teacher, inputs: dict[
         raise DeSTSegError(
             f"{out} already holds a run; continue it with --resume, or choose another --out"
         )
+    for name in (CHECKPOINT, LOG, MODEL, CALIBRATION):
+        if (out / name).exists():
+            # Training would go on from it, or take it for its own result.
+            raise DeSTSegError(
+                f"{out / name} is there, but no {CONFIG} that says which run it belongs to; "
+                "restore that file, move this one away, or choose another --out"
+            )
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -112,7 +120,7 @@ def read_run(out: Path) -> dict[str, Any]:
         DeSTSegError: there is no run at ``out``, or it is another version's.
     """
     described: dict[str, Any] = read_json(out / CONFIG)
-    if not isinstance(described, dict) or "config" not in described:
+    if not isinstance(described, dict) or not {"config", "teacher", "inputs"} <= described.keys():
         raise DeSTSegError(
             f"{out / CONFIG} does not describe a run; train one with 'destseg train'"
         )
@@ -155,16 +163,19 @@ def train_run(
         DeSTSegError: a checkpoint could not be written or read.
     """
     remove_partial_files(out)
-    if (out / MODEL).exists():
-        return
     checkpoint = out / CHECKPOINT
+    if (out / MODEL).exists():
+        checkpoint.unlink(missing_ok=True)  # a kill came between the two
+        return
     phases = phases_of(config)
     state = start_phase(model, config, phases[0])
     if checkpoint.exists():
         state = load_checkpoint(checkpoint, model, config)
-    writer = _tensorboard(out) if tensorboard else None
-    _rewind_log(out / LOG, state.phase, state.step)
-    with interrupts_wait() as stop, (out / LOG).open("a") as log:
+    rewind_log(out / LOG, state.phase, state.step)
+    with (
+        tensorboard_writer(out / "tensorboard", tensorboard) as writer,
+        interrupts_wait() as stop,
+    ):
         for phase in phases[phases.index(state.phase) :]:
             if state.phase != phase:
                 state = start_phase(model, config, phase)
@@ -176,19 +187,20 @@ def train_run(
                         bar.update()
                         if record is not None:
                             bar.set_postfix(loss=f"{record.loss:.4g}")
-                            _write_record(log, record, writer)
-                        if stop() or state.step % checkpoint_every == 0:
-                            finite_losses(state)  # a diverged state must not replace a good one
-                            save_checkpoint(checkpoint, model, config, state)
-                        if stop():
+                            append_record(out / LOG, record)
+                            add_scalars(writer, record)
+                        stopping = stop()  # asked once: it may change before the step is saved
+                        if stopping or state.step % checkpoint_every == 0:
+                            _save_if_finite(checkpoint, model, config, state)
+                        if stopping:
                             raise InterruptedRunError(
                                 f"stopped at {phase} step {state.step} of {steps}, saved in {out}; "
-                                f"continue with: destseg train --out {out} --resume"
+                                "to continue, give the same command with --resume"
                             )
+                # A phase's end is saved whatever the interval: it took longest to reach.
+                _save_if_finite(checkpoint, model, config, state)
             except NonFiniteLossError as error:
                 raise NonFiniteLossError(f"{error}. {_last_good(checkpoint)}") from None
-            # A phase's end is saved whatever the interval: it took longest to reach.
-            save_checkpoint(checkpoint, model, config, state)
     weights = {k: v.contiguous() for k, v in trained_weights(model).items()}
     content = to_safetensors(weights, {"config": json.dumps(config_to_dict(config))})
     write_whole(out / MODEL, lambda file: file.write(content))
@@ -215,7 +227,8 @@ def load_run(out: Path, device: torch.device, *, calibrated: bool = True) -> Run
     finished = [MODEL, CALIBRATION] if calibrated else [MODEL]
     if not all((out / name).is_file() for name in finished):
         raise DeSTSegError(
-            f"the run in {out} is not finished; finish it with: destseg train --out {out} --resume"
+            f"the run in {out} is not finished; give its 'destseg train' command again with "
+            "--resume"
         )
     config: TrainingConfig = described["config"]
     model = DeSTSeg(run_teacher(out), config.model)
@@ -223,8 +236,8 @@ def load_run(out: Path, device: torch.device, *, calibrated: bool = True) -> Run
     assert isinstance(weights, dict)
     load_trained_weights(model, weights, out / MODEL)
     model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    scores = read_json(out / CALIBRATION)["scores"] if calibrated else ()
-    return Run(model, config, described["teacher"]["name"], tuple(scores))
+    scores = _calibration_scores(out / CALIBRATION) if calibrated else ()
+    return Run(model, config, described["teacher"]["name"], scores)
 
 
 def hold_out(count: int, share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -245,27 +258,27 @@ def fingerprint(paths: Sequence[Path]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _write_record(log: Any, record: StepLog, writer: Any) -> None:
-    log.write(json.dumps(record._asdict()) + "\n")
-    log.flush()
-    if writer is not None:
-        writer.add_scalar(f"{record.phase}/loss", record.loss, record.step)
-        writer.add_scalar(f"{record.phase}/learning_rate", record.learning_rate, record.step)
+def _calibration_scores(path: Path) -> tuple[float, ...]:
+    try:
+        return tuple(float(score) for score in read_json(path)["scores"])
+    except (KeyError, TypeError) as error:
+        raise DeSTSegError(
+            f"{path} holds no calibration scores ({error!r}); delete it and give the run's "
+            "'destseg train' command again with --resume"
+        ) from None
 
 
-def _rewind_log(path: Path, phase: Phase, step: int) -> None:
-    """Drop records of steps that will be taken again, and a line a kill cut short."""
-    if not path.exists():
-        return
-    kept = []
-    for line in path.read_text().splitlines():
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue
-        if (PHASES.index(record["phase"]), record["step"]) <= (PHASES.index(phase), step):
-            kept.append(line + "\n")
-    write_whole(path, lambda file: file.write("".join(kept).encode()))
+def _save_if_finite(
+    checkpoint: Path, model: DeSTSeg, config: TrainingConfig, state: TrainingState
+) -> None:
+    """A diverged state must not replace a good one; weights can overflow before a loss does."""
+    finite_losses(state)
+    if not all(bool(torch.isfinite(t).all()) for t in trained_weights(model).values()):
+        raise NonFiniteLossError(
+            f"a weight is infinite or not a number after {state.phase} step {state.step}; "
+            "the learning rate is probably too high, or the precision too low (try fp32)"
+        )
+    save_checkpoint(checkpoint, model, config, state)
 
 
 def _last_good(checkpoint: Path) -> str:
@@ -274,13 +287,3 @@ def _last_good(checkpoint: Path) -> str:
     content = read_weights_file(checkpoint)
     assert isinstance(content, dict)
     return f"The last good checkpoint is {checkpoint}, {content['phase']} step {content['step']}"
-
-
-def _tensorboard(out: Path) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise DeSTSegError(
-            "--tensorboard needs the tensorboard package; pip install tensorboard"
-        ) from None
-    return SummaryWriter(out / "tensorboard")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -60,6 +62,17 @@ class TrainingJob:
     skip_unreadable: bool = False
     progress: bool = True
 
+    def __post_init__(self) -> None:
+        """Raise DeSTSegError for a value outside its range."""
+        if self.checkpoint_every < 1:
+            raise DeSTSegError(
+                f"a checkpoint every {self.checkpoint_every} steps cannot be; give one or more"
+            )
+        if self.time_budget is not None and not 0 < self.time_budget < math.inf:
+            raise DeSTSegError(
+                f"the time budget is {self.time_budget:g} minutes; give a positive number"
+            )
+
 
 def train_category(category: Category, out: Path, config: TrainingConfig, job: TrainingJob) -> None:
     """Train on a category's good images and calibrate, or continue where ``out`` stands.
@@ -81,19 +94,21 @@ def train_category(category: Category, out: Path, config: TrainingConfig, job: T
     if resumed and (out / CALIBRATION).exists():
         print(f"{out} is complete; nothing is left to do")
         return
+    teacher = run_teacher(out) if resumed else load_teacher(job.teacher)
     good = _decode(category.train, config.image_size, job, f"good images of {category.name}")
-    textures = _textures(job, config)
+    textures, described = _textures(job, config)
     inputs = {
         "category": category.name,
         "good_images": len(good),
         "good_fingerprint": fingerprint(good.paths),
-        "textures": "procedural" if job.textures is None else job.textures.name,
-        "texture_images": len(textures),
-        "skipped": [{"file": path.name, "reason": why} for path, why in good.skipped],
+        **described,
+        "skipped": [
+            {"file": path.name, "reason": why.replace(f"{path.parent}{os.sep}", "")}
+            for path, why in good.skipped
+        ],
     }
     kept, held_out = hold_out(len(good), config.holdout, config.seed)
     images = TrainingImages(Selection(good.pixels, kept), textures)
-    teacher = run_teacher(out) if resumed else load_teacher(job.teacher)
     model = DeSTSeg(teacher, config.model, torch.Generator().manual_seed(config.seed))
     model = prepare(model, device, compile_networks=job.compile_networks)
     if resumed:
@@ -101,7 +116,8 @@ def train_category(category: Category, out: Path, config: TrainingConfig, job: T
     else:
         config = _settle(config, model, images, device, job)
         start_run(out, config, teacher, inputs)
-    print(_summary(category, config, teacher.name, inputs, len(held_out), device))
+    # Flushed, so that it is seen at once where the output is a file or a pipe.
+    print(_summary(category, config, teacher.name, inputs, len(held_out), device), flush=True)
     train_run(
         out,
         model,
@@ -147,12 +163,18 @@ def _decode(paths: tuple[Path, ...], size: int, job: TrainingJob, what: str) -> 
     return images
 
 
-def _textures(job: TrainingJob, config: TrainingConfig) -> NDArray[np.uint8]:
+def _textures(job: TrainingJob, config: TrainingConfig) -> tuple[NDArray[np.uint8], dict[str, Any]]:
+    """The textures, and what a resumed run must find unchanged about them."""
     if job.textures is None:
         generator = torch.Generator().manual_seed(config.seed)
-        return procedural_textures(PROCEDURAL_TEXTURES, config.image_size, generator)
-    paths = find_images([job.textures])
-    return _decode(paths, config.image_size, job, "textures").pixels
+        drawn = procedural_textures(PROCEDURAL_TEXTURES, config.image_size, generator)
+        return drawn, {"textures": "procedural", "texture_images": len(drawn)}
+    images = _decode(find_images([job.textures]), config.image_size, job, "textures")
+    return images.pixels, {
+        "textures": job.textures.resolve().name,
+        "texture_images": len(images),
+        "texture_fingerprint": fingerprint(images.paths),
+    }
 
 
 def _settle(
@@ -179,12 +201,17 @@ def _settle(
 
 def _check_inputs(out: Path, inputs: dict[str, Any]) -> None:
     before = read_run(out)["inputs"]
-    changed = [key for key in inputs if inputs[key] != before.get(key)]
-    if changed:
-        key = changed[0]
+    for key, now in inputs.items():
+        if now == before.get(key):
+            continue
+        if key.endswith("fingerprint"):
+            images = "good images" if key.startswith("good") else "textures"
+            what = f"{images} of other names or file sizes"
+        else:
+            what = f"{key.replace('_', ' ')} = {before.get(key)}, now it is {now}"
         raise DeSTSegError(
-            f"the run in {out} was started with {key} = {before.get(key)}, now it is "
-            f"{inputs[key]}; give the same --data and --textures, or another --out"
+            f"the run in {out} was started with {what}; give the same --data and --textures, "
+            "or another --out"
         )
 
 

@@ -1,8 +1,10 @@
 """Runs ``destseg`` commands in forks of one process, each killed at an exact moment if asked.
 
 Importing torch takes seconds and a fault test needs dozens of processes, so this one imports once
-and forks before torch has started any thread. A line on standard input is a JSON object: the
-command's ``arguments`` and the ``moment`` to die at; the answer is the exit status, -9 for killed.
+and forks before torch has started any thread. A line on standard input is a JSON object:
+``arguments`` of the command, the file its output goes to (``log``), the ``moment`` of a fault and a
+``file_limit`` in bytes beyond which the system refuses to let a file grow, as a full disk does. The
+answer is the exit status, -9 for killed.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import io
 import itertools
 import json
 import os
+import resource
 import signal
 import sys
 from pathlib import Path
@@ -26,14 +29,19 @@ def die() -> None:
 
 
 def arrange(moment: dict[str, int]) -> None:
-    """Have this process killed at the start of a step, or half-way through writing a file."""
+    """Arrange for a fault in this process, counted from its start.
+
+    ``step``: at the start of this step comes SIGKILL, or ``signal``. ``save``: killed half-way
+    through writing this checkpoint. ``sync``: killed as this file or folder is forced to the disk;
+    odd ones are a file just before it takes its place, even ones the folder just after.
+    """
     calls = itertools.count(1)
     if "step" in moment:
         draw = training.draw_batch
 
         def draw_or_die(*arguments: Any) -> Any:
             if next(calls) == moment["step"]:
-                die()
+                os.kill(os.getpid(), moment.get("signal", signal.SIGKILL))
             return draw(*arguments)
 
         training.draw_batch = draw_or_die
@@ -50,6 +58,15 @@ def arrange(moment: dict[str, int]) -> None:
             save(content, file)
 
         checkpoint.torch.save = save_or_die  # type: ignore[attr-defined]
+    if "sync" in moment:
+        sync = os.fsync
+
+        def sync_or_die(descriptor: int) -> None:
+            if next(calls) == moment["sync"]:
+                die()
+            sync(descriptor)
+
+        os.fsync = sync_or_die
 
 
 def main() -> None:
@@ -61,7 +78,9 @@ def main() -> None:
             output = os.open(Path(job["log"]), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             os.dup2(output, 1)
             os.dup2(output, 2)
-            arrange(job.get("moment", {}))
+            arrange(job["moment"])
+            if job["file_limit"] is not None:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (job["file_limit"], job["file_limit"]))
             os._exit(cli.main(job["arguments"]))
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         print(status, flush=True)

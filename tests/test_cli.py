@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from destseg_lib import cli
-from destseg_lib.config import paper_recipe, quick_recipe
+from destseg_lib.config import TrainingConfig, paper_recipe, quick_recipe
+from destseg_lib.options import build_parser, config_for
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 KEYS = {"image_auroc", "pixel_auroc", "pixel_ap", "aupro", "iap", "iap90"}
 CONTRACT = {
@@ -72,6 +77,14 @@ def refused(capsys: pytest.CaptureFixture[str], *command: str) -> str:
     return message
 
 
+def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    assert [command for command in CONTRACT if f"\n    {command} " not in text] == []
+
+
 @pytest.mark.parametrize("command", CONTRACT)
 def test_help_lists_the_options_of_the_contract(
     command: str, capsys: pytest.CaptureFixture[str]
@@ -97,9 +110,87 @@ def test_a_mistake_ends_with_a_message_and_status_2_in_a_real_process(tmp_path: 
     assert "nowhere" in done.stderr and "Traceback" not in done.stderr
 
 
-def parsed(*options: str) -> object:
-    arguments = cli.build_parser().parse_args(["train", "--data", "d", "--out", "o", *options])
-    return cli.apply_options(cli.RECIPES[arguments.recipe](), arguments)
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("", "required: COMMAND"),
+        ("paint", "invalid choice: 'paint'"),
+        ("train", "required: --data, --out"),
+        ("train --data d --out o --levels abc", "--levels: 'abc' is no list of levels such as 2,3"),
+        ("train --data d --out o --opacity 0.5", "--opacity: '0.5' is no pair such as 0.15,1"),
+        ("train --data d --out o --recipe slow", "invalid choice: 'slow'"),
+        ("predict --run r --out o", "required: IMAGE_OR_DIR"),
+        ("download imagenet", "invalid choice: 'imagenet'"),
+    ],
+)
+def test_a_command_that_cannot_be_understood_ends_with_status_2(
+    command: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(command.split())
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--image-size 100", "multiple of 32"),
+        ("--batch-size 1", "batch size is 1; batch normalisation needs at least 2"),
+        ("--width 1e9", "choose a value from 1/64 to 4"),
+        ("--levels 3,2", "ascending, non-empty subset"),
+        ("--opacity 1,0.5", "two ascending values"),
+        ("--holdout 1", "holdout is 1.0; give a share"),
+        ("--seed 99999999999999999999", "give zero or more, at most 2^63 - 1"),
+        ("--seed -1", "seed is -1"),
+        ("--checkpoint-every 0", "every 0 steps cannot be; give one or more"),
+        ("--time-budget nan", "time budget is nan minutes; give a positive number"),
+        ("--time-budget 0", "time budget is 0 minutes"),
+        ("--teacher absent.safetensors", "absent.safetensors is not a file; give 'imagenet'"),
+        ("--textures nowhere", "nowhere cannot be opened"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused_before_a_run_is_started(
+    options: str, message: str, tile: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    command = ("train", "--data", str(tile), "--out", str(out), *TINY, *options.split())
+    assert message in refused(capsys, *command)
+    assert not out.exists()
+
+
+def fail(*_: Any, **__: Any) -> None:
+    pytest.fail("the work was begun")
+
+
+def interrupt(*_: Any, **__: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def test_ctrl_c_before_there_is_anything_to_save_ends_with_status_130(
+    tile: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "train_category", interrupt)
+    assert cli.main(["train", "--data", str(tile), "--out", str(tmp_path / "run"), *TINY]) == 130
+    assert capsys.readouterr().err == "destseg: stopped\n"
+
+
+def test_what_the_system_refuses_is_told_without_a_traceback(
+    run: Path, tile: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(run, out)
+    (out / "model.safetensors").unlink()
+    (out / "calibration.json").unlink()
+    (out / "log.jsonl").unlink()
+    (out / "log.jsonl").mkdir()
+    message = refused(capsys, "train", "--data", str(tile), "--out", str(out), "--resume", *TINY)
+    assert "log.jsonl" in message and "directory" in message
+
+
+def parsed(*options: str, category: str = "tile_like") -> TrainingConfig:
+    arguments = build_parser().parse_args(["train", "--data", "d", "--out", "o", *options])
+    return config_for(category, arguments)
 
 
 def test_without_options_a_recipe_is_what_it_is() -> None:
@@ -126,6 +217,11 @@ def test_width_alone_sets_both_networks_even_where_the_recipe_has_two() -> None:
     assert (config.model.width, config.model.segmentation_width) == (0.125, None)
 
 
+def test_a_category_of_mvtec_ad_is_turned_as_the_authors_turn_it() -> None:
+    assert (parsed(category="screw").rotation, parsed(category="pill").rotation) == ("full", "none")
+    assert parsed("--rotation", "slight", category="screw").rotation == "slight"
+
+
 def test_evaluate_gives_the_six_figures_of_both_maps(
     run: Path, tile: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -138,6 +234,20 @@ def test_evaluate_gives_the_six_figures_of_both_maps(
     assert (found["metric_size"], found["top_pixels"], found["regions_lost"]) == (256, 100, 0)
     assert found["provenance"]["packages"]["torch"]
     assert "image AUROC" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("place", ["nowhere/figures.json", "."])
+def test_a_place_that_cannot_take_the_figures_is_refused_before_they_are_measured(
+    place: str,
+    run: Path,
+    tile: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cli, "evaluate", fail)
+    command = ("evaluate", "--run", str(run), "--data", str(tile), "--json", str(tmp_path / place))
+    assert "name a file in a folder that exists" in refused(capsys, *command)
 
 
 def test_a_set_without_masks_has_null_figures_and_the_table_says_why(
@@ -182,6 +292,29 @@ def test_several_categories_train_side_by_side_and_are_averaged(tmp_path: Path) 
     assert found["mean"]["pixel_ap"] == pytest.approx(np.mean(both))
 
 
+def test_what_is_wrong_with_the_last_category_is_told_before_the_first_is_trained(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "train_category", fail)
+    root, out = tmp_path / "root", tmp_path / "runs"
+    for name in ("bolt", "nut"):
+        category(root / name)
+    shutil.copytree(run, out / "nut")
+    command = ["train", "--data", str(root), "--out", str(out), *TINY]
+    assert f"{out / 'nut'} already holds a run" in refused(capsys, *command)
+    message = refused(capsys, *command, "--resume", "--width", "0.5")
+    assert f"the run in {out / 'nut'} was started with width 0.0625, not 0.5" in message
+
+
+def test_several_categories_do_not_go_into_the_run_of_one(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("bolt", "nut"):
+        category(tmp_path / name)
+    command = ("train", "--data", str(tmp_path), "--out", str(run), "--resume", *TINY)
+    assert "holds a run of one category" in refused(capsys, *command)
+
+
 def test_predict_writes_scores_and_overlays(
     run: Path, tile: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -192,7 +325,9 @@ def test_predict_writes_scores_and_overlays(
     assert all(row["anomalous"] == (row["score"] > row["threshold"]) for row in rows)
     assert len(list(out.glob("*.png"))) == 3
     # Six good images hold out one; without --fpr the rate is what one image can resolve.
-    assert "50.00%" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "50.00%" in printed
+    assert f"3 images, {sum(row['anomalous'] for row in rows)} anomalous: {out}" in printed
 
 
 def test_a_rate_too_small_for_the_held_out_images_is_refused_with_the_number_needed(
@@ -224,6 +359,7 @@ def test_the_paper_recipe_holds_nothing_out_and_says_what_that_means(
     assert cli.main(["predict", "--run", str(out), image, "--out", str(found), "--quiet"]) == 0
     (row,) = json.loads((found / "scores.json").read_text())
     assert row["threshold"] is None and row["anomalous"] is None
+    assert "1 image, scored but not judged" in capsys.readouterr().out
     good = ["--good", str(tile / "test" / "good"), "--fpr", "0.25"]
     command = ["predict", "--run", str(out), image, "--out", str(found), *good, "--quiet"]
     assert cli.main(command) == 0
@@ -257,18 +393,36 @@ def test_unreadable_images_are_an_error_unless_skipping_is_asked_for(
     assert "broken.png" in refused(capsys, *command)
     assert cli.main([*command, "--skip-unreadable"]) == 0
     assert "skipped" in (printed := capsys.readouterr().out) and "broken.png" in printed
+    described = (tmp_path / "run" / "config.json").read_text()
+    (skipped,) = json.loads(described)["inputs"]["skipped"]
+    assert skipped["file"] == "broken.png" and skipped["reason"]
+    assert str(tmp_path) not in described  # a run can be given away
 
 
-def test_a_missing_teacher_file_is_named(
-    tile: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_textures_are_drawn_unless_a_folder_of_them_is_given(
+    tile: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["train", "--data", str(tile), "--out", str(tmp_path / "run"), *TINY]
-    command[command.index("random")] = str(tmp_path / "absent.safetensors")
-    assert "absent.safetensors is not a file" in refused(capsys, *command)
+    inputs = json.loads((run / "config.json").read_text())["inputs"]
+    assert (inputs["textures"], inputs["texture_images"]) == ("procedural", 512)
+    folder, out = tmp_path / "fabrics", tmp_path / "run"
+    for place in ("a.png", "deeper/b.jpg"):
+        photograph(folder / place, np.random.default_rng(1))
+    command = ["train", "--data", str(tile), "--out", str(out), "--textures", str(folder), *TINY]
+    assert cli.main(command) == 0
+    assert "textures      fabrics (2)" in capsys.readouterr().out
+    inputs = json.loads((out / "config.json").read_text())["inputs"]
+    assert (inputs["textures"], inputs["texture_images"]) == ("fabrics", 2)
 
 
-def test_an_image_size_that_the_student_cannot_halve_is_refused(
-    tile: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_run_that_lacks_only_its_calibration_gets_the_same_again(
+    run: Path, tile: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ("train", "--data", str(tile), "--out", str(tmp_path / "run"), *TINY)
-    assert "multiple of 32" in refused(capsys, *command, "--image-size", "100")
+    out = tmp_path / "run"
+    shutil.copytree(run, out)
+    (out / "calibration.json").unlink()
+    command = ["train", "--data", str(tile), "--out", str(out), "--resume", *TINY]
+    assert cli.main(command) == 0
+    for name in ("calibration.json", "model.safetensors"):
+        assert (out / name).read_bytes() == (run / name).read_bytes()
+    assert cli.main(command) == 0
+    assert "is complete; nothing is left to do" in capsys.readouterr().out

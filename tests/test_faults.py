@@ -24,7 +24,7 @@ from destseg_lib import checkpoint, cli
 from destseg_lib.config import ModelConfig, PhaseConfig, TrainingConfig
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.model import DeSTSeg
-from destseg_lib.run import CHECKPOINT, LOG, MODEL, start_run, train_run
+from destseg_lib.run import CALIBRATION, CHECKPOINT, CONFIG, LOG, MODEL, start_run, train_run
 from destseg_lib.teacher import load_teacher
 from destseg_lib.training import NonFiniteLossError, TrainingImages
 
@@ -49,7 +49,7 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def arguments(photographs: Path, out: Path, *more: str) -> list[str]:
     return [
         *("train", "--data", str(photographs), "--out", str(out), "--teacher", "random"),
-        *("--textures", str(photographs), "--image-size", "64", "--batch-size", "4"),
+        *("--textures", str(photographs), "--image-size", "32", "--batch-size", "4"),
         *("--student-steps", str(STEPS), "--segmentation-steps", str(STEPS), "--width", "0.0625"),
         *("--precision", "fp32", "--device", "cpu", "--checkpoint-every", str(EVERY)),
         *("--quiet", *more),
@@ -58,8 +58,8 @@ def arguments(photographs: Path, out: Path, *more: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def run_job(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Job]:
-    """Train into a folder in a process of its own, killed at ``moment``; return the exit status."""
-    log = tmp_path_factory.mktemp("logs") / "output"
+    """Train into a folder in a process of its own, with a fault; return the exit status."""
+    logs = tmp_path_factory.mktemp("logs")
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     forks = subprocess.Popen(
         [sys.executable, TESTS / "killable.py"],
@@ -71,17 +71,26 @@ def run_job(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     )
     assert forks.stdin is not None and forks.stdout is not None
 
-    def run(out: Path, moment: dict[str, int] | None = None) -> int:
+    def run(
+        out: Path,
+        moment: dict[str, int] | None = None,
+        *,
+        file_limit: int | None = None,
+        log: Path | None = None,
+        data: Path = photographs,
+    ) -> int:
+        log = log or logs / "output"
         job = {
-            "arguments": arguments(photographs, out, "--resume"),
+            "arguments": arguments(data, out, "--resume"),
             "moment": moment or {},
+            "file_limit": file_limit,
             "log": str(log),
         }
         assert forks.stdin is not None and forks.stdout is not None
         forks.stdin.write(json.dumps(job) + "\n")
         forks.stdin.flush()
         status = int(forks.stdout.readline())
-        if status not in (0, -signal.SIGKILL):
+        if moment is None and file_limit is None and status != 0:
             pytest.fail(f"train ended with {status}:\n{log.read_text()}")
         return status
 
@@ -97,16 +106,14 @@ def unbroken(run_job: Job, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def same_weights(one: Path, other: Path) -> bool:
-    return (one / MODEL).read_bytes() == (other / MODEL).read_bytes()
-
-
-def check_log(out: Path) -> None:
-    """Every record is whole, and no step is recorded twice or out of order."""
+def check_same(out: Path, unbroken: Path) -> None:
+    """Weights and calibration are the same to the bit, the log is whole, nothing lies about."""
+    for name in (MODEL, CALIBRATION):
+        assert (out / name).read_bytes() == (unbroken / name).read_bytes()
     records = [json.loads(line) for line in (out / LOG).read_text().splitlines()]
-    places = [(r["phase"] == "segmentation", r["step"]) for r in records]
-    assert places == sorted(set(places))
-    assert places[-1] == (True, STEPS)
+    places = [(record["phase"], record["step"]) for record in records]
+    assert places == [(p, s) for p in ("student", "segmentation") for s in (10, STEPS)]
+    assert not list(out.glob("*.partial")) and not (out / CHECKPOINT).exists()
 
 
 # 14 moments spread evenly over the 24 steps, then 6 half-way through writing a checkpoint.
@@ -123,20 +130,47 @@ def test_a_killed_run_ends_with_the_same_bits(
     assert run_job(out, moment) == -signal.SIGKILL
     assert not (out / MODEL).exists()
     assert run_job(out) == 0
-    assert same_weights(out, unbroken)
-    check_log(out)
-    assert not list(out.glob("*.partial"))
+    check_same(out, unbroken)
+
+
+# Two a file: teacher, configuration, five checkpoints a phase, model, calibration. Each comes with
+# the files that are there when it has struck.
+SYNCS = {
+    1: set(),
+    3: {"teacher.safetensors"},
+    5: {CONFIG},
+    6: {CHECKPOINT},
+    15: {CHECKPOINT},
+    25: {CHECKPOINT},
+    26: {MODEL, CHECKPOINT},
+    27: {MODEL},
+    28: {MODEL, CALIBRATION},
+}
+
+
+@pytest.mark.parametrize("sync", SYNCS)
+def test_a_run_killed_as_a_file_takes_its_place_ends_with_the_same_bits(
+    sync: int, run_job: Job, unbroken: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    assert run_job(out, {"sync": sync}) == -signal.SIGKILL
+    there = {path.name for path in out.iterdir()}
+    asked_about = {CONFIG, CHECKPOINT, MODEL, CALIBRATION}
+    expected = SYNCS[sync] | ({CONFIG} if sync > 4 else set())
+    assert there & asked_about == expected & asked_about
+    assert ("teacher.safetensors" in there) == (sync > 1)
+    assert run_job(out) == 0
+    check_same(out, unbroken)
 
 
 def test_a_run_killed_again_and_again_ends_with_the_same_bits(
     run_job: Job, unbroken: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
-    for moment in ({"step": 5}, {"save": 2}, {"step": 1}, {"step": 8}, {"save": 3}):
+    for moment in ({"step": 5}, {"save": 2}, {"step": 1}, {"step": 8}, {"save": 3}, {"sync": 4}):
         assert run_job(out, moment) == -signal.SIGKILL
     assert run_job(out) == 0
-    assert same_weights(out, unbroken)
-    check_log(out)
+    check_same(out, unbroken)
 
 
 def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
@@ -147,29 +181,83 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_saves_and_resume_ends_with_the_same_bits(
-    number: signal.Signals, photographs: Path, run_job: Job, unbroken: Path, tmp_path: Path
-) -> None:
-    out = tmp_path / "run"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "destseg_lib.cli", *arguments(photographs, out)],
+def real_process(photographs: Path, out: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "destseg_lib.cli", *arguments(photographs, out, "--resume")],
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         cwd=TESTS.parent,
     )
+
+
+def test_a_command_killed_from_outside_at_any_time_ends_with_the_same_bits(
+    photographs: Path, run_job: Job, unbroken: Path, tmp_path: Path
+) -> None:
+    out, generator = tmp_path / "run", np.random.default_rng(0)
+    for _ in range(2):
+        process = real_process(photographs, out)
+        wait_for(out / CONFIG, process)
+        time.sleep(generator.uniform(0, 0.3))
+        process.kill()
+        process.communicate(timeout=60)
+        assert process.returncode in (-signal.SIGKILL, 0)  # it may just have finished
+    assert run_job(out) == 0
+    check_same(out, unbroken)
+
+
+@pytest.mark.parametrize(
+    ("step", "number"),
+    [(1, signal.SIGTERM), (5, signal.SIGINT), (12, signal.SIGINT), (17, signal.SIGTERM)],
+)
+def test_an_interrupt_saves_the_step_in_hand_and_resume_ends_with_the_same_bits(
+    step: int, number: signal.Signals, run_job: Job, unbroken: Path, tmp_path: Path
+) -> None:
+    out, log = tmp_path / "run", tmp_path / "output"
+    assert run_job(out, {"step": step, "signal": number}, log=log) == 130
+    phase, place = ("student", step) if step <= STEPS else ("segmentation", step - STEPS)
+    assert f"destseg: stopped at {phase} step {place} of {STEPS}, saved in {out}" in log.read_text()
+    assert "Traceback" not in log.read_text()
+    kept = torch.load(out / CHECKPOINT, weights_only=True)
+    assert (kept["phase"], kept["step"]) == (phase, place)
+    assert run_job(out) == 0
+    check_same(out, unbroken)
+
+
+def test_an_interrupt_of_a_real_command_saves_and_leaves_with_a_message(
+    photographs: Path, run_job: Job, unbroken: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    process = real_process(photographs, out)
     wait_for(out / CHECKPOINT, process)
-    process.send_signal(number)
+    process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert "Traceback" not in errors
     if process.returncode != 0:  # it may just have finished
         assert process.returncode == 130
-        assert "stopped at" in errors and f"--out {out} --resume" in errors
+        assert "stopped at" in errors and "give the same command with --resume" in errors
     assert run_job(out) == 0
-    assert same_weights(out, unbroken)
-    check_log(out)
+    check_same(out, unbroken)
+
+
+@pytest.mark.parametrize("share", [0.001, 0.9])
+def test_a_disk_that_takes_no_more_keeps_the_previous_checkpoint(
+    share: float, run_job: Job, unbroken: Path, tmp_path: Path
+) -> None:
+    out, log = tmp_path / "run", tmp_path / "output"
+    assert run_job(out, {"step": 8}) == -signal.SIGKILL
+    before = (out / CHECKPOINT).read_bytes()
+    limit = max(1000, int(share * len(before)))  # the log is still written
+    assert run_job(out, file_limit=limit, log=log) == 2
+    message = log.read_text()
+    assert f"destseg: {out / CHECKPOINT} could not be written" in message
+    assert "previous file is kept. Free some space" in message and "--resume" in message
+    assert "Traceback" not in message
+    assert (out / CHECKPOINT).read_bytes() == before
+    assert not list(out.glob("*.partial"))
+    assert run_job(out) == 0
+    check_same(out, unbroken)
 
 
 def small_run(out: Path, **changes: Any) -> tuple[DeSTSeg, TrainingImages, TrainingConfig]:
@@ -257,23 +345,96 @@ def test_a_run_is_not_overwritten(
     assert f"{unbroken} already holds a run" in message and "--resume" in message
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--seed 7", "was started with seed 0, not 7"),
+        ("--width 0.5", "was started with width 0.0625, not 0.5"),
+        ("--segmentation-width 0.5", "was started with segmentation width None, not 0.5"),
+        ("--student-steps 99", "was started with student steps 12, not 99"),
+        ("--levels 2,3", "was started with levels (1, 2, 3), not (2, 3)"),
+        ("--no-l1", "was started with l1 True, not False"),
+        ("--recipe paper", "was started with recipe quick, not paper"),
+        ("--teacher imagenet", "was started with teacher random, not imagenet"),
+    ],
+)
 def test_resume_refuses_a_contradicting_option(
+    options: str,
+    message: str,
+    unbroken: Path,
+    photographs: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    printed = refused(capsys, *arguments(photographs, unbroken, "--resume", *options.split()))
+    assert message in printed and "leave the option out to resume" in printed
+
+
+def test_resume_accepts_what_does_not_contradict(
     unbroken: Path, photographs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    message = refused(capsys, *arguments(photographs, unbroken, "--resume", "--seed", "7"))
-    assert "was started with seed 0, not 7" in message
+    # A time budget and the fastest precision were settled when the run began.
+    more = ("--resume", "--precision", "auto", "--time-budget", "5", "--student-steps", "99")
+    assert cli.main(arguments(photographs, unbroken, *more)) == 0
+    few = ["train", "--data", str(photographs), "--out", str(unbroken), "--resume"]
+    assert cli.main(few) == 0
+    assert "is complete; nothing is left to do" in capsys.readouterr().out
 
 
-def test_resume_refuses_other_images(
-    run_job: Job, photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.fixture
+def elsewhere(photographs: Path, tmp_path: Path) -> Path:
+    """A copy of the photographs that a test may change."""
+    folder = tmp_path / photographs.name
+    folder.mkdir()
+    for path in photographs.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    return folder
+
+
+def test_resume_goes_on_where_the_same_photographs_lie_elsewhere(
+    run_job: Job, elsewhere: Path, unbroken: Path, tmp_path: Path
 ) -> None:
-    out, fewer = tmp_path / "run", tmp_path / "photographs"
+    out = tmp_path / "run"
+    assert run_job(out, {"step": 20}) == -signal.SIGKILL
+    assert run_job(out, data=elsewhere) == 0
+    check_same(out, unbroken)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("fewer", "was started with good images = 6, now it is 5"),
+        ("other name", "was started with good images of other names or file sizes"),
+        ("other size", "was started with good images of other names or file sizes"),
+        ("other textures", "was started with textures of other names or file sizes"),
+        ("no textures", "was started with textures = photographs"),
+    ],
+)
+def test_resume_refuses_other_images(
+    change: str,
+    message: str,
+    run_job: Job,
+    photographs: Path,
+    elsewhere: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "run"
     assert run_job(out, {"step": 5}) == -signal.SIGKILL
-    fewer.mkdir()
-    for path in sorted(photographs.iterdir())[1:]:
-        (fewer / path.name).write_bytes(path.read_bytes())
-    message = refused(capsys, *arguments(fewer, out, "--resume"))
-    assert "was started with" in message and "give the same --data" in message
+    command = arguments(elsewhere, out, "--resume")
+    if change == "fewer":
+        (elsewhere / "0.png").unlink()
+    elif change == "other name":
+        (elsewhere / "0.png").rename(elsewhere / "00.png")
+    else:
+        Image.new("RGB", (64, 48)).save(elsewhere / "0.png")
+    if change == "other textures":
+        command[command.index("--data") + 1] = str(photographs)
+    elif change == "no textures":
+        command[command.index("--data") + 1] = str(photographs)
+        place = command.index("--textures")
+        del command[place : place + 2]
+    printed = refused(capsys, *command)
+    assert message in printed and "give the same --data and --textures" in printed
 
 
 def test_an_unfinished_run_is_not_measured(
@@ -284,6 +445,8 @@ def test_an_unfinished_run_is_not_measured(
     message = refused(
         capsys, "predict", "--run", str(out), str(photographs), "--out", str(tmp_path / "p")
     )
+    assert "is not finished" in message and "--resume" in message
+    message = refused(capsys, "evaluate", "--run", str(out), "--data", str(photographs))
     assert "is not finished" in message and "--resume" in message
 
 
