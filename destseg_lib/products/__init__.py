@@ -1,0 +1,1 @@
+"""The embedded world: eight products, drawn from seeds."""
