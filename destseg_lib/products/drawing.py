@@ -74,8 +74,8 @@ def stroke(y: Field, x: Field, points: Sequence[Point], width: float) -> Field:
         np.clip(along, 0, 1, along)
         dy -= along * np.float32(ey)
         dx -= along * np.float32(ex)
-        np.minimum(nearest, dy * dy + dx * dx, nearest)
-    return np.sqrt(nearest, nearest) - np.float32(width / 2)
+        np.minimum(nearest, dy * dy + dx * dx, out=nearest)
+    return np.sqrt(nearest, out=nearest) - np.float32(width / 2)
 
 
 def blob(
