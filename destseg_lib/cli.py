@@ -1,4 +1,4 @@
-"""The command line: ``destseg train | evaluate | predict | download``.
+"""The command line: ``destseg train | evaluate | predict | make-data | download``.
 
 A mistake the user can mend is answered with its message and exit status 2; a run that was stopped
 and saved ends with status 130.
@@ -21,16 +21,19 @@ from destseg_lib.download import download
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.evaluation import evaluate, results_table
 from destseg_lib.listing import find_images
+from destseg_lib.mode import WORLD, defaults, describe
 from destseg_lib.options import (
-    DEFAULT_TEACHER,
     apply_options,
     build_parser,
     check_unchanged,
     config_for,
 )
 from destseg_lib.prediction import predict
-from destseg_lib.run import CONFIG, InterruptedRunError, load_run
+from destseg_lib.pretrained import load_pretrained
+from destseg_lib.products import PRODUCTS
+from destseg_lib.run import CONFIG, InterruptedRunError, load_run, read_run
 from destseg_lib.workflow import TrainingJob, train_category
+from destseg_lib.world import Counts, find_product, make_product
 
 __all__ = ["RECIPES", "apply_options", "build_parser", "main"]
 
@@ -39,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
     options = build_parser().parse_args(arguments)
     try:
+        print(describe(), flush=True)
         return COMMANDS[options.command](options)
     except InterruptedRunError as stopped:
         print(f"destseg: {stopped}", file=sys.stderr)
@@ -53,9 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run_train(options: argparse.Namespace) -> int:
     """``destseg train``: one category into RUN, or several into RUN/<category>."""
+    data = _data(options)
     job = TrainingJob(
         textures=options.textures,
-        teacher=options.teacher or DEFAULT_TEACHER,
+        teacher=options.teacher or defaults(resolve_device(options.device)).teacher,
         device=options.device,
         time_budget=options.time_budget,
         checkpoint_every=options.checkpoint_every,
@@ -64,11 +69,11 @@ def run_train(options: argparse.Namespace) -> int:
         skip_unreadable=options.skip_unreadable,
         progress=not options.quiet,
     )
-    categories = find_categories(options.data)
+    categories = find_categories(data)
     several = len(categories) > 1
     if several and (options.out / CONFIG).exists():
         raise DeSTSegError(
-            f"{options.out} holds a run of one category, and {options.data} has "
+            f"{options.out} holds a run of one category, and {data} has "
             f"{len(categories)} of them; choose another --out"
         )
     runs = [(c, options.out / c.name if several else options.out) for c in categories]
@@ -90,12 +95,13 @@ def run_evaluate(options: argparse.Namespace) -> int:
         if options.json is not None:
             write_json(options.json, results)
 
+    device, pretrained = resolve_device(options.device), _pretrained(options.run)
     if options.json is not None:
         _check_writable(options.json)
     results = evaluate(
-        options.run,
-        options.data,
-        device=resolve_device(options.device),
+        options.run if pretrained is None else load_pretrained(pretrained, device),
+        _data(options, _trained_on(options.run)),
+        device=device,
         fpr=options.fpr,
         figures=options.figures,
         skip_unreadable=options.skip_unreadable,
@@ -108,7 +114,10 @@ def run_evaluate(options: argparse.Namespace) -> int:
 
 def run_predict(options: argparse.Namespace) -> int:
     """``destseg predict``: scores.json and an overlay an image."""
-    run = load_run(options.run, resolve_device(options.device))
+    device, pretrained = resolve_device(options.device), _pretrained(options.run)
+    run = (
+        load_run(options.run, device) if pretrained is None else load_pretrained(pretrained, device)
+    )
     rows = predict(
         run,
         find_images(options.images),
@@ -127,6 +136,21 @@ def run_predict(options: argparse.Namespace) -> int:
     return 0
 
 
+def run_make_data(options: argparse.Namespace) -> int:
+    """``destseg make-data``: products in MVTec AD's layout."""
+    counts = Counts(options.train, options.good, options.defective)
+    # A name that does not exist is to be known before the first is drawn.
+    names = [find_product(name).name for name in options.products] or [p.name for p in PRODUCTS]
+    for name in names:
+        print(
+            make_product(
+                name, options.out, options.size, counts, options.seed, progress=not options.quiet
+            ),
+            flush=True,
+        )
+    return 0
+
+
 def run_download(options: argparse.Namespace) -> int:
     """``destseg download``: fetch, check and unpack one data set."""
     folder = download(options.dataset, options.root, options.url, progress=not options.quiet)
@@ -138,8 +162,47 @@ COMMANDS = {
     "train": run_train,
     "evaluate": run_evaluate,
     "predict": run_predict,
+    "make-data": run_make_data,
     "download": run_download,
 }
+
+
+def _data(options: argparse.Namespace, trained_on: str | None = None) -> Path:
+    """The folder of a command's images: as asked for, else a drawn product, else the mode's."""
+    if options.data is not None:
+        if options.product is not None:
+            raise DeSTSegError("--data and --product were both given; give one of them")
+        folder: Path = options.data
+        return folder
+    chosen = defaults(resolve_device(options.device))
+    name = options.product or trained_on
+    if name is not None:
+        return make_product(name, WORLD, progress=not options.quiet)
+    if chosen.mode == "tiny":
+        names = ", ".join(product.name for product in PRODUCTS)
+        raise DeSTSegError(
+            f"say what to work on: --data DIR for your own images, or --product NAME for a drawn "
+            f"product ({names})"
+        )
+    if not chosen.data.exists():
+        raise DeSTSegError(
+            f"{chosen.data} is not there; fetch MVTec AD with 'destseg download mvtec-ad', or "
+            "give --data DIR or --product NAME"
+        )
+    return chosen.data
+
+
+def _trained_on(run: Path) -> str | None:
+    """The drawn product that a run was trained on, if it was."""
+    name = _pretrained(run)
+    if name is None and (run / CONFIG).exists():
+        name = str(read_run(run)["inputs"]["category"])
+    return name if name in {product.name for product in PRODUCTS} else None
+
+
+def _pretrained(run: Path) -> str | None:
+    scheme, colon, name = str(run).partition(":")
+    return name if colon and scheme == "pretrained" else None
 
 
 def _check_resumed(out: Path, options: argparse.Namespace) -> None:

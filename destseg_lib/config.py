@@ -185,7 +185,19 @@ def quick_recipe() -> TrainingConfig:
     )
 
 
-RECIPES = {"paper": paper_recipe, "quick": quick_recipe}
+def tiny_recipe() -> TrainingConfig:
+    """Ours, for a lesson: about two minutes on a processor with two cores."""
+    quick = quick_recipe()
+    return replace(
+        quick,
+        student=replace(quick.student, steps=500),
+        segmentation=replace(quick.segmentation, steps=400),
+        image_size=128,
+        recipe="tiny",
+    )
+
+
+RECIPES = {"paper": paper_recipe, "quick": quick_recipe, "tiny": tiny_recipe}
 
 
 def config_to_dict(config: TrainingConfig) -> dict[str, Any]:

@@ -117,7 +117,7 @@ def evaluate_category(
 
 
 def evaluate(
-    run: Path,
+    run: Path | Run,
     data: Path,
     *,
     device: torch.device | None = None,
@@ -131,7 +131,8 @@ def evaluate(
     """Evaluate on one category, or on each of a folder of several.
 
     Args:
-        run: a run's folder, used for every category; or a folder of runs named like the categories.
+        run: a run or its folder, used for every category; or a folder of runs named like the
+            categories.
         data: one category, or a folder of them.
         device: None chooses.
         fpr: like the options not named here, as ``evaluate_category`` takes it.
@@ -148,24 +149,13 @@ def evaluate(
         DeSTSegError: as ``evaluate_category``; also if a category has no run.
     """
     device = device or resolve_device()
-    run, categories = Path(run), find_categories(data)
-    folders = {
-        category.name: run if (run / CONFIG).exists() else run / category.name
-        for category in categories
-    }
-    for folder in sorted(set(folders.values())):
-        if not (folder / CONFIG).exists():
-            raise DeSTSegError(
-                f"There is no run in {run} nor in {folder}. Train one with: destseg train --out "
-                f"{folder}"
-            )
-        # What is wrong with the last run is to be known before the first is measured.
-        threshold_at(load_run(folder, torch.device("cpu")).calibration_scores, fpr)
+    categories = find_categories(data)
+    folders = {} if isinstance(run, Run) else _folders(Path(run), categories, fpr)
     results: dict[str, dict[str, Any]] = {}
     whole: dict[str, Any] = {}
     for category in categories:
         results[category.name] = evaluate_category(
-            load_run(folders[category.name], device),
+            run if isinstance(run, Run) else load_run(folders[category.name], device),
             category,
             fpr=fpr,
             memory_share=memory_share,
@@ -177,6 +167,22 @@ def evaluate(
         if save is not None:
             save(whole)
     return whole
+
+
+def _folders(run: Path, categories: tuple[Category, ...], fpr: float | None) -> dict[str, Path]:
+    """The run's folder of each category; what is wrong with the last is known before the first."""
+    folders = {
+        category.name: run if (run / CONFIG).exists() else run / category.name
+        for category in categories
+    }
+    for folder in sorted(set(folders.values())):
+        if not (folder / CONFIG).exists():
+            raise DeSTSegError(
+                f"There is no run in {run} nor in {folder}. Train one with: destseg train --out "
+                f"{folder}"
+            )
+        threshold_at(load_run(folder, torch.device("cpu")).calibration_scores, fpr)
+    return folders
 
 
 def evaluation_figures(

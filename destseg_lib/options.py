@@ -17,11 +17,12 @@ from destseg_lib.config import (
     TrainingConfig,
 )
 from destseg_lib.datasets import DATASETS
+from destseg_lib.device import resolve_device
 from destseg_lib.errors import DeSTSegError
+from destseg_lib.mode import WORLD, defaults
+from destseg_lib.products import PRODUCTS
 from destseg_lib.run import read_run
-
-DEFAULT_RECIPE = "quick"
-DEFAULT_TEACHER = "imagenet"
+from destseg_lib.world import Counts
 
 # Options that change the configuration, and where in it they go. An option that was not given is
 # None and leaves the recipe's value.
@@ -48,7 +49,7 @@ OVERRIDES: dict[str, tuple[str, ...]] = {
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of all four commands; ``command`` is the name of the one given."""
+    """The parser of all commands; ``command`` is the name of the one given."""
     parser = argparse.ArgumentParser(
         prog="destseg", description="Find and outline defects after seeing only good photographs."
     )
@@ -56,14 +57,16 @@ def build_parser() -> argparse.ArgumentParser:
     _add_train(commands.add_parser("train", help="learn what good looks like"))
     _add_evaluate(commands.add_parser("evaluate", help="measure a run on labelled test images"))
     _add_predict(commands.add_parser("predict", help="score photographs and outline defects"))
+    _add_make_data(commands.add_parser("make-data", help="draw products that need no download"))
     _add_download(commands.add_parser("download", help="fetch MVTec AD or DTD"))
     return parser
 
 
 def config_for(category: str, options: argparse.Namespace) -> TrainingConfig:
     """The configuration of a new run: recipe, then the category's rotation, then options."""
-    recipe = RECIPES[options.recipe or DEFAULT_RECIPE]()
-    rotation = MVTEC_ROTATION.get(category, recipe.rotation)
+    recipe = RECIPES[options.recipe or defaults(resolve_device(options.device)).recipe]()
+    drawn = {product.name: product.rotation for product in PRODUCTS}
+    rotation = (MVTEC_ROTATION | drawn).get(category, recipe.rotation)
     return apply_options(replace(recipe, rotation=rotation), options)
 
 
@@ -111,21 +114,20 @@ def check_unchanged(out: Path, options: argparse.Namespace) -> None:
 
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--data", type=Path, required=True, metavar="DIR", help="of good images, or as MVTec AD"
-    )
+    _add_data(parser, "of good images, or as MVTec AD")
     parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of the run")
     parser.add_argument("--textures", type=Path, metavar="DIR", help="such as DTD; default: drawn")
     parser.add_argument(
         "--teacher",
-        metavar="imagenet|random|PATH",
-        help=f"PATH is a file of ResNet-18 weights; default: {DEFAULT_TEACHER}",
+        metavar="imagenet|builtin|random|PATH",
+        help="PATH is a file of ResNet-18 weights; default: builtin in tiny mode, imagenet in full",
     )
     parser.add_argument(
         "--recipe",
         choices=RECIPES,
-        help="paper: the authors', for a GPU; quick: for two cores; "
-        f"every option given wins over it; default: {DEFAULT_RECIPE}",
+        help="paper: the authors', for a GPU; quick: half an hour on two cores; tiny: two minutes; "
+        "every option given wins over it; default: tiny in tiny mode (quick on a GPU), paper in "
+        "full",
     )
     parser.add_argument("--image-size", type=int, metavar="N", help="multiple of 32")
     parser.add_argument("--batch-size", type=int, metavar="N", help="2 or more")
@@ -166,11 +168,13 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
 
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--run", type=Path, required=True, metavar="RUN", help="a run, or a folder of runs"
+        "--run",
+        type=Path,
+        required=True,
+        metavar="RUN",
+        help="a run, or a folder of runs; pretrained:PRODUCT is the model that ships for it",
     )
-    parser.add_argument(
-        "--data", type=Path, required=True, metavar="DIR", help="one category, or several"
-    )
+    _add_data(parser, "one category, or several")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure here")
     parser.add_argument("--figures", type=Path, metavar="DIR", help="best and worst cases, as PNG")
     parser.add_argument(
@@ -181,7 +185,9 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
 
 def _add_predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE_OR_DIR")
-    parser.add_argument("--run", type=Path, required=True, metavar="RUN")
+    parser.add_argument(
+        "--run", type=Path, required=True, metavar="RUN", help="or pretrained:PRODUCT"
+    )
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="for scores.json and overlays"
     )
@@ -193,6 +199,39 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--good", type=Path, metavar="DIR", help="more good images to calibrate on")
     _add_common(parser)
+
+
+def _add_make_data(parser: argparse.ArgumentParser) -> None:
+    counts = Counts()
+    parser.add_argument("products", nargs="*", metavar="PRODUCT", help=f"{_names()}; default: all")
+    parser.add_argument(
+        "--out", type=Path, default=WORLD, metavar="DIR", help=f"default: {WORLD.as_posix()}"
+    )
+    parser.add_argument("--size", type=int, default=256, metavar="N", help="pixels; default: 256")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
+    for name, what in (
+        ("train", "good images to train on"),
+        ("good", "good test images"),
+        ("defective", "test images of each defect"),
+    ):
+        default = getattr(counts, name)
+        parser.add_argument(
+            f"--{name}", type=int, default=default, metavar="N", help=f"{what}; default: {default}"
+        )
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
+def _add_data(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument("--data", type=Path, metavar="DIR", help=f"{what}; default: --product")
+    parser.add_argument(
+        "--product",
+        metavar="NAME",
+        help=f"kept in {WORLD.as_posix()}, drawn if need be: {_names()}",
+    )
+
+
+def _names() -> str:
+    return ", ".join(product.name for product in PRODUCTS)
 
 
 def _add_download(parser: argparse.ArgumentParser) -> None:

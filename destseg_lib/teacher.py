@@ -22,6 +22,7 @@ from destseg_lib.resnet import ResNetTrunk, initialise
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 RANDOM_TEACHER_SEED = 0
+BUILTIN = Path(__file__).parent / "weights" / "teacher_builtin.safetensors"
 
 
 def normalise(images: Tensor) -> Tensor:
@@ -72,9 +73,10 @@ def load_teacher(name_or_path: str | Path = "imagenet") -> Teacher:
 
     Args:
         name_or_path: ``imagenet`` (torchvision's ``ResNet18_Weights.IMAGENET1K_V1``, downloaded
-            once), ``random`` (the same network, never trained; always the same weights), or a
-            file of ResNet-18 weights under torchvision's names, safetensors or a torch file of
-            tensors alone.
+            once), ``builtin`` (a copy of its behaviour learned from drawn pictures, part of this
+            package; its card is ``weights/teacher_builtin.md``), ``random`` (the same network,
+            never trained; always the same weights), or a file of ResNet-18 weights under
+            torchvision's names, safetensors or a torch file of tensors alone.
 
     Raises:
         DeSTSegError: no network, no such file, weights of another network, or a file that holds
@@ -84,6 +86,8 @@ def load_teacher(name_or_path: str | Path = "imagenet") -> Teacher:
     if name_or_path == "random":
         generator = torch.Generator().manual_seed(RANDOM_TEACHER_SEED)
         initialise(trunk, generator, zero_residual=False)
+    elif name_or_path == "builtin":
+        _load(trunk, read_weights(BUILTIN), "the built-in teacher")
     elif name_or_path == "imagenet":
         _load(trunk, _imagenet_weights(), "torchvision's IMAGENET1K_V1")
     else:
@@ -104,7 +108,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise DeSTSegError(f"{path} may not be read ({error}); change its permissions") from None
     except OSError:
         raise DeSTSegError(
-            f"{path} is not a file; give 'imagenet', 'random' or a file of ResNet-18 weights"
+            f"{path} is not a file; give 'imagenet', 'builtin', 'random' or a file of ResNet-18 "
+            "weights"
         ) from None
     weights = read_weights_file(path)
     if not isinstance(weights, dict) or not all(isinstance(v, Tensor) for v in weights.values()):
@@ -168,6 +173,6 @@ def _imagenet_weights() -> dict[str, Tensor]:
         except (OSError, HTTPException, RuntimeError) as error:
             raise DeSTSegError(
                 f"the ImageNet teacher could not be downloaded ({error}); fetch {url} by other "
-                f"means into {path.parent}, or give a file of ResNet-18 weights with --teacher PATH"
+                f"means into {path.parent}, or choose --teacher builtin or a file of weights"
             ) from None
     return read_weights(path)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import runpy
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
+OFFLINE = Path(__file__).resolve().parent / "offline"
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
@@ -26,3 +30,11 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+# `make` puts the guard on PYTHONPATH, which child processes inherit; a bare `pytest` gets it here.
+if "sitecustomize" not in sys.modules or not hasattr(sys.modules["sitecustomize"], "MARK"):
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        filter(None, [str(OFFLINE), os.environ.get("PYTHONPATH")])
+    )
+    runpy.run_path(str(OFFLINE / "sitecustomize.py"))

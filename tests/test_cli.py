@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 
 from destseg_lib import cli
-from destseg_lib.config import TrainingConfig, paper_recipe, quick_recipe
+from destseg_lib.config import TrainingConfig, paper_recipe, quick_recipe, tiny_recipe
+from destseg_lib.data import find_category
 from destseg_lib.options import build_parser, config_for
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -115,7 +116,7 @@ def test_a_mistake_ends_with_a_message_and_status_2_in_a_real_process(tmp_path: 
     [
         ("", "required: COMMAND"),
         ("paint", "invalid choice: 'paint'"),
-        ("train", "required: --data, --out"),
+        ("train", "required: --out"),
         ("train --data d --out o --levels abc", "--levels: 'abc' is no list of levels such as 2,3"),
         ("train --data d --out o --opacity 0.5", "--opacity: '0.5' is no pair such as 0.15,1"),
         ("train --data d --out o --recipe slow", "invalid choice: 'slow'"),
@@ -194,8 +195,59 @@ def parsed(*options: str, category: str = "tile_like") -> TrainingConfig:
 
 
 def test_without_options_a_recipe_is_what_it_is() -> None:
-    assert parsed() == quick_recipe()
+    assert parsed("--recipe", "quick") == quick_recipe()
     assert parsed("--recipe", "paper") == paper_recipe()
+
+
+def test_without_options_the_mode_chooses_the_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DESTSEG_MODE", raising=False)
+    assert parsed("--device", "cpu") == tiny_recipe()
+    monkeypatch.setenv("DESTSEG_MODE", "full")
+    assert parsed("--device", "cpu") == paper_recipe()
+    assert parsed("--recipe", "tiny") == tiny_recipe()
+
+
+def test_every_command_says_which_mode_it_runs_in(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DESTSEG_MODE", "full")
+    for command in ("train --out o", "evaluate --run r", "predict i --run r --out o"):
+        cli.main([*command.split(), "--device", "cpu"])
+        assert capsys.readouterr().out.startswith("mode: full")
+    monkeypatch.setenv("DESTSEG_MODE", "medium")
+    assert "set it to tiny or full" in refused(capsys, "make-data", "--out", str(tmp_path / "w"))
+
+
+def test_in_tiny_mode_train_asks_what_to_work_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = refused(capsys, "train", "--out", str(tmp_path / "run"))
+    assert "--data DIR for your own images, or --product NAME" in message and "metal" in message
+    message = refused(capsys, "train", "--data", "d", "--product", "metal", "--out", "o")
+    assert "--data and --product were both given" in message
+    message = refused(capsys, "train", "--product", "spoon", "--out", str(tmp_path / "run"))
+    assert "there is no product 'spoon'" in message
+
+
+def test_in_full_mode_train_says_how_to_get_mvtec_ad(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DESTSEG_MODE", "full")
+    monkeypatch.chdir(tmp_path)
+    assert "destseg download mvtec-ad" in refused(capsys, "train", "--out", "run")
+
+
+def test_a_drawn_product_is_trained_and_evaluated_without_a_path(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    drawn = ["--size", "64", "--train", "6", "--good", "2", "--defective", "1", "--quiet"]
+    assert cli.main(["make-data", "metal", *drawn]) == 0
+    made = find_category(Path("data/world/metal"))
+    assert (len(made.train), made.has_masks) == (6, True)
+    # What was drawn otherwise is not taken for what the command would draw.
+    message = refused(capsys, "train", "--product", "metal", "--out", "run")
+    assert "drawn otherwise (size 64 instead of 256" in message
 
 
 def test_an_explicit_option_wins_over_the_recipe() -> None:

@@ -57,7 +57,14 @@ def declared_order() -> list[str]:
 
 
 def modules() -> list[str]:
-    return sorted(p.stem for p in LIBRARY.glob("*.py") if not p.stem.startswith("__"))
+    """The library's modules, and its sub-packages as one each."""
+    files = (p.stem for p in LIBRARY.glob("*.py") if not p.stem.startswith("__"))
+    return sorted([*files, *(p.parent.name for p in LIBRARY.glob("*/__init__.py"))])
+
+
+def files_of(module: str) -> list[Path]:
+    file = LIBRARY / f"{module}.py"
+    return [file] if file.exists() else sorted((LIBRARY / module).glob("*.py"))
 
 
 def imported_modules(path: Path) -> set[str]:
@@ -86,8 +93,9 @@ def test_every_module_stands_in_the_declared_order_and_none_besides():
 @pytest.mark.parametrize("module", modules())
 def test_a_module_imports_only_earlier_ones(module):
     order = declared_order()
-    earlier = set(order[: order.index(module)])
-    assert imported_modules(LIBRARY / f"{module}.py") <= earlier
+    own = {module} if (LIBRARY / module).is_dir() else set()
+    for file in files_of(module):
+        assert imported_modules(file) <= {*order[: order.index(module)], *own}, file.name
 
 
 def test_imports_inside_functions_and_relative_ones_are_seen(tmp_path):
@@ -100,7 +108,8 @@ def test_imports_inside_functions_and_relative_ones_are_seen(tmp_path):
 
 @pytest.mark.parametrize("module", modules())
 def test_a_module_is_short_enough_to_read(module):
-    assert len((LIBRARY / f"{module}.py").read_text(encoding="utf-8").splitlines()) <= 300
+    for file in files_of(module):
+        assert len(file.read_text(encoding="utf-8").splitlines()) <= 300, file.name
 
 
 # Commands
@@ -113,7 +122,7 @@ def test_readme_names_every_command_and_no_other():
         cwd=ROOT, capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
     commands = set(re.findall(r"^    ([a-z][a-z-]*) {2,}\S", help_text, re.M))
-    assert commands >= {"train", "evaluate", "predict", "download"}
+    assert commands >= {"train", "evaluate", "predict", "make-data", "download"}
     assert commands == set(re.findall(r"\bdestseg ([a-z][a-z-]+)\b", text_of("README.md")))
 
 

@@ -132,7 +132,7 @@ def refused(path: Path, message: str) -> None:
 
 
 def test_a_missing_file_or_a_folder_is_named(tmp_path):
-    expected = "is not a file; give 'imagenet', 'random' or a file of ResNet-18 weights"
+    expected = "is not a file; give 'imagenet', 'builtin', 'random' or a file of ResNet-18 weights"
     refused(tmp_path / "nowhere.safetensors", expected)
     refused(tmp_path, expected)
 
@@ -322,7 +322,7 @@ def download_fails(cache: Path, told: str) -> None:
     message = str(refusal.value)
     assert message.startswith(f"the ImageNet teacher could not be downloaded ({told}")
     assert "fetch https://download.pytorch.org/models/resnet18-f37072fd.pth by other" in message
-    assert f"into {cache.parent}, or give a file of ResNet-18 weights with --teacher" in message
+    assert f"into {cache.parent}, or choose --teacher builtin or a file of weights" in message
     assert "\n" not in message
     assert not cache.exists()
 

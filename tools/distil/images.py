@@ -188,7 +188,7 @@ def _develop(piece: Pixels, random: Random) -> Pixels:
     x += np.float32(random.normal(0, 0.12))
     if random.random() < 0.4:
         x += np.float32(random.uniform(0, 0.06)) * random.standard_normal(
-            x.shape[:2] + (int(random.choice([1, 3])),), np.float32
+            (*x.shape[:2], int(random.choice([1, 3]))), np.float32
         )
     out: Pixels = (np.clip(x, 0, 1) * 255).astype(np.uint8)
     if random.random() < 0.25:

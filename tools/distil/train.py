@@ -148,7 +148,6 @@ def distil(teacher: Teacher, plan: Distillation, out: Path, *, save_every: int =
     start = restore(out / "state.pt", trunk, optimisers, plan)
     precision = resolve_precision("auto", torch.device("cpu"))
     photographs = validation_photographs()
-    scale: list[Tensor] = []
     if start == 0:
         record(out, 0, trunk, teacher, photographs, {"seconds": 0.0})
     began, seconds_before = time.perf_counter(), last_seconds(out)
