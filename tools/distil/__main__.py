@@ -16,10 +16,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="state, curve and weights")
     parser.add_argument("--teacher", default="imagenet", help="or a file of its weights")
     parser.add_argument("--steps", type=int, default=Distillation.steps)
+    parser.add_argument("--fall", type=float, default=Distillation.fall, help="share of the steps")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     keep_freed_memory()
-    plan = Distillation(steps=options.steps, seed=options.seed)
+    plan = Distillation(steps=options.steps, fall=options.fall, seed=options.seed)
     distil(load_teacher(options.teacher), plan, options.out)
 
 
