@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from results_world import levels, similarity, teachers, world
+
 from destseg_lib.tables import HEADINGS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -155,8 +157,15 @@ def pages() -> dict[Path, list[str]]:
     """Each file with generated text, and the lines between its two markers."""
     tiles = RESULTS / "magnetic_tile"
     return {
-        ROOT / "README.md": [*photographs(tiles), *speed(RESULTS / "benchmarks")],
+        ROOT / "README.md": [
+            *world(RESULTS / "world"),
+            *similarity(RESULTS / "builtin_teacher" / "similarity.json"),
+            *photographs(tiles),
+            *speed(RESULTS / "benchmarks"),
+        ],
         RESULTS / "README.md": [
+            *levels(RESULTS / "world"),
+            *teachers(RESULTS / "teachers"),
             "### Each type of defect, final map: image AUROC, pixel AP",
             "",
             *by_defect(tiles),

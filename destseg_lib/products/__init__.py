@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from destseg_lib.products import metal, terrazzo
+from destseg_lib.products import component, connector, metal, terrazzo
 from destseg_lib.products.product import Product
 
-PRODUCTS: tuple[Product, ...] = (metal.PRODUCT, terrazzo.PRODUCT)
+PRODUCTS: tuple[Product, ...] = (
+    metal.PRODUCT,
+    terrazzo.PRODUCT,
+    connector.PRODUCT,
+    component.PRODUCT,
+)
 
 __all__ = ["PRODUCTS", "Product"]

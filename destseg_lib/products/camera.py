@@ -59,8 +59,8 @@ def expose(picture: Field, camera: Camera) -> Field:
     light -= np.float32(4 * camera.vignette) * (y * y + x * x)
     balance = np.array([1 + camera.warmth, 1, 1 - camera.warmth], np.float32)
     seen = picture * (light * np.float32(camera.exposure))[..., None] * balance
-    np.clip(seen, 0, 1, seen)
-    np.sqrt(seen, seen)  # the display's gamma, near enough, and quick
+    np.clip(seen, 0, 1, out=seen)
+    np.sqrt(seen, out=seen)  # the display's gamma, near enough, and quick
     sigma = camera.blur * size
     if sigma > 0.2:
         for axis in (0, 1):
@@ -73,6 +73,6 @@ def grain(seen: Field, camera: Camera, generator: np.random.Generator) -> NDArra
     noise = generator.standard_normal(seen.shape[:2], np.float32)[..., None]
     colour = generator.standard_normal(seen.shape, np.float32) * np.float32(0.5)
     noisy = seen + np.float32(camera.grain) * (noise + colour)
-    np.clip(noisy, 0, 1, noisy)
+    np.clip(noisy, 0, 1, out=noisy)
     pixels: NDArray[np.uint8] = (noisy * np.float32(255) + np.float32(0.5)).astype(np.uint8)
     return pixels

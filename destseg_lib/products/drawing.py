@@ -57,9 +57,8 @@ def regular_polygon(y: Field, x: Field, sides: int, apothem: float) -> Field:
     distance = np.full_like(y, -np.inf)
     for side in range(sides):
         angle = 2 * math.pi * side / sides
-        np.maximum(
-            distance, np.float32(math.cos(angle)) * y + np.float32(math.sin(angle)) * x, distance
-        )
+        plane = np.float32(math.cos(angle)) * y + np.float32(math.sin(angle)) * x
+        np.maximum(distance, plane, out=distance)
     distance -= np.float32(apothem)
     return distance
 
@@ -71,7 +70,7 @@ def stroke(y: Field, x: Field, points: Sequence[Point], width: float) -> Field:
         ey, ex = by - ay, bx - ax
         dy, dx = y - np.float32(ay), x - np.float32(ax)
         along = (dy * np.float32(ey) + dx * np.float32(ex)) / np.float32(max(ey**2 + ex**2, 1e-12))
-        np.clip(along, 0, 1, along)
+        np.clip(along, 0, 1, out=along)
         dy -= along * np.float32(ey)
         dx -= along * np.float32(ex)
         np.minimum(nearest, dy * dy + dx * dx, out=nearest)
