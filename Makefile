@@ -78,7 +78,7 @@ book: $(EXAMPLE)/evaluation.json ## train on a drawn product, measure, build the
 	@echo "The book: open _build/html/index.html in a browser."
 
 bench: $(STAMP) ## run the benchmarks, each against its plain counterpart
-	@for file in metrics corruption training; do file=benchmarks/$$file.py; echo "== $$file"; $(PY) "$$file" || exit 1; done
+	@for file in metrics corruption drawing training; do file=benchmarks/$$file.py; echo "== $$file"; $(PY) "$$file" || exit 1; done
 
 constraints: $(STAMP) ## write constraints.txt from what .venv holds now
 	@$(PY) tools/pin.py > constraints.new && mv constraints.new constraints.txt && touch $(STAMP)

@@ -1,18 +1,26 @@
-"""Check that the built book has every page of the table of contents and no failed notebook.
+"""Check the built book: every page of the table of contents, no failed notebook, no other host.
 
 Jupyter Book 1.x ends with exit status 0 after some failures, so its word is not enough.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
+from html.parser import HTMLParser
 from pathlib import Path
 
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 HTML = ROOT / "_build" / "html"
+# What Sphinx writes of its own accord: the index, the search page and the way to the first page.
+BESIDES = {"genindex", "search", "index", "py-modindex"}
+LOADS = {"script": "src", "img": "src", "iframe": "src", "source": "src", "video": "src",
+         "audio": "src", "embed": "src", "object": "data"}  # fmt: skip
+LOADING_LINKS = {"stylesheet", "icon", "preload", "prefetch", "modulepreload", "preconnect"}
+ELSEWHERE = re.compile(r"\s*(?:[a-z]+:)?//", re.I)
 
 
 def pages(entry: object) -> Iterator[str]:
@@ -28,16 +36,62 @@ def pages(entry: object) -> Iterator[str]:
                 yield from pages(value)
 
 
+class Loaded(HTMLParser):
+    """Collects what a page makes the browser fetch; what a reader may follow is not in it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Take note of the address that a tag loads."""
+        given = {name: value or "" for name, value in attrs}
+        if tag in LOADS:
+            self.addresses.append(given.get(LOADS[tag], ""))
+        elif tag == "link" and LOADING_LINKS & set(given.get("rel", "").split()):
+            self.addresses.append(given.get("href", ""))
+        for candidate in given.get("srcset", "").split(","):
+            self.addresses.append(candidate)
+
+
+def foreign(page: Path) -> list[str]:
+    """The addresses on other hosts that a page loads by itself."""
+    reader = Loaded()
+    reader.feed(page.read_text(encoding="utf-8"))
+    return [address for address in reader.addresses if ELSEWHERE.match(address)]
+
+
 def problems() -> list[str]:
     """What is wrong with the built book, a sentence each; empty when it is whole."""
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    wanted = list(pages(toc))
+    built = {
+        page.relative_to(HTML).with_suffix("").as_posix()
+        for page in HTML.rglob("*.html")
+        if not page.relative_to(HTML).parts[0].startswith("_")
+    }
     found = [
-        f"{page} stands in _toc.yml but was not built."
-        for page in pages(toc)
-        if not (HTML / f"{page}.html").is_file()
+        f"{page} stands in _toc.yml but was not built." for page in wanted if page not in built
+    ]
+    found += [
+        f"{page} was built but does not stand in _toc.yml."
+        for page in sorted(built - BESIDES - set(wanted))
     ]
     found += [
         f"A cell failed: see {report.relative_to(ROOT)}." for report in HTML.rglob("*.err.log")
+    ]
+    for page in sorted(built):
+        found += [
+            f"{page} loads {address} from another host; it must come with the book."
+            for address in foreign(HTML / f"{page}.html")
+        ]
+    found += [
+        f"{sheet.relative_to(HTML)} loads {hit[1]} from another host."
+        for sheet in HTML.rglob("*.css")
+        for hit in re.finditer(
+            r"(?:url\(|@import)\s*[\"']?((?:https?:)?//[^\"')\s]+)",
+            sheet.read_text(encoding="utf-8"),
+        )
     ]
     return found
 

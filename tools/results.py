@@ -107,7 +107,19 @@ def training_headline(record: dict[str, Any]) -> str:
     return f"**Training** against a plain fp32 loop that computes every branch: {phases}"
 
 
+def drawing_headline(record: dict[str, Any]) -> str:
+    """The embedded world: images a second, and the whole of it."""
+    rates, whole = record["images_a_second"], record["whole_set"]
+    return (
+        f"**The embedded world**: {record['mean_images_a_second']:.0f} images a second "
+        f"({min(rates.values()):.0f} to {max(rates.values()):.0f} by product); all "
+        f"{whole['images']:,} images written in {whole['seconds']:.0f} s, at most "
+        f"{whole['peak_mebibytes_of_memory']} MiB of memory"
+    )
+
+
 HEADLINES = {
+    "drawing": drawing_headline,
     "training": training_headline,
     "corruption": corruption_headline,
     "metrics": metrics_headline,

