@@ -60,7 +60,7 @@ def run_train(options: argparse.Namespace) -> int:
     data = _data(options)
     job = TrainingJob(
         textures=options.textures,
-        teacher=options.teacher or defaults(resolve_device(options.device)).teacher,
+        teacher=options.teacher,
         device=options.device,
         time_budget=options.time_budget,
         checkpoint_every=options.checkpoint_every,

@@ -50,13 +50,17 @@ def current_mode() -> Mode:
     raise DeSTSegError(f"{VARIABLE} is {value!r}; set it to tiny or full, or leave it unset")
 
 
+def default_teacher() -> str:
+    """The current mode's teacher, as ``load_teacher`` takes it."""
+    return "imagenet" if current_mode() == "full" else "builtin"
+
+
 def defaults(device: torch.device) -> Defaults:
     """The current mode's defaults; in tiny mode a GPU is given more to do than a processor."""
-    mode = current_mode()
+    mode, teacher = current_mode(), default_teacher()
     if mode == "full":
-        return Defaults(mode, "imagenet", "paper", Path("data/mvtec-ad"))
-    recipe = "quick" if device.type == "cuda" else "tiny"
-    return Defaults(mode, "builtin", recipe, WORLD)
+        return Defaults(mode, teacher, "paper", Path("data/mvtec-ad"))
+    return Defaults(mode, teacher, "quick" if device.type == "cuda" else "tiny", WORLD)
 
 
 def describe() -> str:

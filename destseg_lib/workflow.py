@@ -47,13 +47,13 @@ class TrainingJob:
 
     Attributes:
         textures: a folder of images to blend in; None draws procedural ones.
-        teacher: as ``load_teacher`` takes it.
+        teacher: as ``load_teacher`` takes it; None is the mode's.
         time_budget: minutes that training may take; None takes the recipe's steps.
         checkpoint_every: steps between checkpoints.
     """
 
     textures: Path | None = None
-    teacher: str = "imagenet"
+    teacher: str | None = None
     device: str = "auto"
     time_budget: float | None = None
     checkpoint_every: int = 250

@@ -12,8 +12,14 @@ import destseg_lib
 from destseg_lib.config import RECIPES
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.mode import VARIABLE, current_mode, defaults, describe
+from destseg_lib.teacher import load_teacher
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
+
+def test_a_teacher_that_nobody_named_is_the_modes_and_says_so(monkeypatch):
+    monkeypatch.delenv(VARIABLE, raising=False)
+    assert load_teacher().name == "builtin"
 
 
 @pytest.mark.parametrize("value", [None, "", "tiny"])

@@ -306,7 +306,7 @@ def test_the_imagenet_teacher_is_downloaded_once_with_its_checksum(network, cach
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", download)
     for _ in range(2):
-        teacher = load_teacher()
+        teacher = load_teacher("imagenet")
     assert asked == [("https://download.pytorch.org/models/resnet18-f37072fd.pth", "f37072fd")]
     assert cache.is_file()
     assert teacher.name == "imagenet"
@@ -356,11 +356,11 @@ def test_what_was_put_in_the_cache_is_not_trusted_either(cache, tmp_path):
     cache.parent.mkdir(parents=True)
     trapped("zip", cache, tmp_path / "sprung")
     with pytest.raises(DeSTSegError, match=r"fd\.pth is damaged, or holds more than"):
-        load_teacher()
+        load_teacher("imagenet")
     assert not (tmp_path / "sprung").exists()
     cache.write_bytes(b"")
     with pytest.raises(DeSTSegError, match=r"fd\.pth could not be read as weights"):
-        load_teacher()
+        load_teacher("imagenet")
 
 
 # The real one
