@@ -5,8 +5,10 @@ REPOSITORY, REFERENCE, VERSION = "", "main", "0.1.0"
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from pathlib import Path
 
 on_colab = "COLAB_RELEASE_TAG" in os.environ
 
@@ -18,9 +20,8 @@ if on_colab and not find_spec("destseg_lib"):
         )
     print("Installing the library: about a minute ...", flush=True)
     # Colab's own torch suits its GPU and is loaded fast: nothing may replace it.
-    with open("colab-versions.txt", "w") as pins:
-        for package in ("torch", "torchvision", "numpy"):
-            pins.write(f"{package}=={version(package)}\n")
+    pins = [f"{name}=={version(name)}\n" for name in ("torch", "torchvision", "numpy")]
+    Path("colab-versions.txt").write_text("".join(pins))
     wanted = f"destseg_lib[interactive] @ git+https://github.com/{REPOSITORY}@{REFERENCE}"
     command = [sys.executable, "-m", "pip", "install", "-q", "-c", "colab-versions.txt", wanted]
     installed = subprocess.run(command, capture_output=True, text=True)
@@ -31,10 +32,11 @@ if on_colab and not find_spec("destseg_lib"):
             "then 'Disconnect and delete runtime', and run this cell again."
         )
 
-if on_colab and find_spec("google.colab"):
-    from google.colab import output
+if on_colab:
+    with suppress(ImportError):
+        from google.colab import output
 
-    output.enable_custom_widget_manager()  # without it interactives stay blank there
+        output.enable_custom_widget_manager()  # without it interactives stay blank there
 
 try:
     import destseg_lib

@@ -66,7 +66,9 @@ def normalise(notebook: Any, path: Path, root: Path = ROOT) -> None:
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     name_cells(notebook.cells)
     for cell in notebook.cells:
-        cell.metadata = nbformat.from_dict({k: cell.metadata[k] for k in KEPT if k in cell.metadata})
+        cell.metadata = nbformat.from_dict(
+            {k: cell.metadata[k] for k in KEPT if k in cell.metadata}
+        )
         cell.pop("attachments", None)
         fold(cell)
         if cell.cell_type == "code":

@@ -46,7 +46,7 @@ ICONS = """angle-left angle-right arrow-up arrow-right arrow-left bars book book
     circle-info circle-exclamation circle-check circle-question copy download exclamation expand
     eye file file-pdf file-lines github hand-point-right language lightbulb link list
     magnifying-glass moon outdent pencil play plus minus print rocket sun triangle-exclamation
-    xmark""".split()
+    xmark"""
 
 # A page with widgets would weigh 3.6 MB for their manager alone. Text in base64 is what a page
 # opened from disk may load, and every browser since 2023 can unpack it.
@@ -164,7 +164,8 @@ def install_icons(target: Path) -> None:
         r'(?:"[^"]*"|\["[^"]*","[^"]*"\])\],?'
     )
     text = theme.read_text(encoding="utf-8")
-    lean = icon.sub(lambda hit: hit[0] if (hit[1] or hit[2]) in ICONS else "", text)
+    kept = set(ICONS.split())
+    lean = icon.sub(lambda hit: hit[0] if (hit[1] or hit[2]) in kept else "", text)
     target.parent.mkdir(parents=True)
     target.write_text(lean, encoding="utf-8")
 
