@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, get_args
 
 from destseg_lib.config import (
-    MVTEC_ROTATION,
     RECIPES,
     Precision,
     Rotation,
@@ -22,7 +21,7 @@ from destseg_lib.errors import DeSTSegError
 from destseg_lib.mode import WORLD, defaults
 from destseg_lib.products import PRODUCTS
 from destseg_lib.run import read_run
-from destseg_lib.world import Counts
+from destseg_lib.world import Counts, rotation_for
 
 # Options that change the configuration, and where in it they go. An option that was not given is
 # None and leaves the recipe's value.
@@ -65,8 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
 def config_for(category: str, options: argparse.Namespace) -> TrainingConfig:
     """The configuration of a new run: recipe, then the category's rotation, then options."""
     recipe = RECIPES[options.recipe or defaults(resolve_device(options.device)).recipe]()
-    drawn = {product.name: product.rotation for product in PRODUCTS}
-    rotation = (MVTEC_ROTATION | drawn).get(category, recipe.rotation)
+    rotation = rotation_for(category, recipe.rotation)
     return apply_options(replace(recipe, rotation=rotation), options)
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm.auto import tqdm
 
+from destseg_lib.config import MVTEC_ROTATION, Rotation
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.products import PRODUCTS
 from destseg_lib.products.photograph import DefectivePhotograph, photograph, photograph_defect
@@ -80,6 +81,12 @@ def find_product(name: str) -> Product:
             return product
     known = ", ".join(product.name for product in PRODUCTS)
     raise DeSTSegError(f"there is no product {name!r}; choose one of {known}")
+
+
+def rotation_for(category: str, otherwise: Rotation) -> Rotation:
+    """How far images of a category may be turned: a drawn product's or MVTec AD's, by name."""
+    drawn = {product.name: product.rotation for product in PRODUCTS}
+    return (MVTEC_ROTATION | drawn).get(category, otherwise)
 
 
 def draw_product(

@@ -1,0 +1,244 @@
+"""Studies: what may be declared, what is shared, and that nothing is lost or repeated."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from destseg_lib import cli, engine
+from destseg_lib.engine import RECORDS, append, missing, read_records, run_study
+from destseg_lib.errors import DeSTSegError
+from destseg_lib.study import Study, read_study, trials
+from destseg_lib.tables import KEYS
+from destseg_lib.trial import Workbench, run_trial
+from destseg_lib.world import Counts, make_product
+
+CPU = torch.device("cpu")
+SMALL = {
+    "image_size": 32,
+    "batch_size": 2,
+    "model.width": 0.0625,
+    "model.segmentation_width": 0.0625,
+    "student.steps": 2,
+    "segmentation.steps": 2,
+    "precision": "fp32",
+    "teacher": "random",
+}
+TABLE = """
+name = "small"
+reference = "whole"
+categories = ["{category}"]
+seeds = [0, 1]
+about = "Is the test's own."
+
+[settings]
+{settings}
+
+[variants.whole]
+
+[variants."without L1"]
+l1 = false
+
+[variants."without segmentation"]
+"model.segmentation" = false
+
+[paper.whole]
+image_auroc = 98.6
+"""
+
+
+@pytest.fixture(scope="module")
+def category(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("world")
+    return make_product("metal", folder, 64, Counts(6, 3, 1), progress=False)
+
+
+@pytest.fixture
+def study(category: Path, tmp_path: Path) -> Study:
+    settings = "\n".join(f'"{key}" = {json.dumps(value)}' for key, value in SMALL.items())
+    file = tmp_path / "small.toml"
+    file.write_text(TABLE.format(category=category, settings=settings))
+    return read_study(file)
+
+
+def run(study: Study, out: Path, **options: object) -> list[dict]:
+    return run_study(study, out, out / "world", CPU, progress=False, **options)
+
+
+def figures(record: dict) -> dict:
+    return {key: record[key] for key in (*KEYS, "cosine_product", "defects", "student")}
+
+
+# Declaring
+
+
+def test_a_file_says_it_all(study):
+    assert (study.name, study.reference, study.seeds) == ("small", "whole", (0, 1))
+    every = trials(study)
+    assert len(every) == 2 * 1 * 3
+    assert [t.seed for t in every] == [0, 0, 0, 1, 1, 1]
+    by_variant = {t.variant: t for t in every if t.seed == 0}
+    assert by_variant["whole"].config.l1 and not by_variant["without L1"].config.l1
+    assert not by_variant["without segmentation"].config.model.segmentation
+    assert by_variant["whole"].config.rotation == "slight"  # metal's own
+    assert by_variant["whole"].config.student.steps == 2
+
+
+def test_trials_that_differ_only_after_the_student_share_it(study):
+    whole, l1, alone = trials(study)[:3]
+    assert whole.student == l1.student == alone.student
+    assert whole.student != trials(study)[3].student  # another seed
+    other = replace(study, variants={"whole": {}, "plain": {"denoising": False}}, paper={})
+    first, second = trials(other)[:2]
+    assert first.student != second.student
+    opacity = {"whole": {}, "faint": {"corruption.opacity": [0.1, 0.3]}}
+    first, second = trials(replace(study, variants=opacity, paper={}))[:2]
+    assert first.student != second.student
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("l1 = false", "l2 = false", "'l2' is no setting of a run; give a field"),
+        ("l1 = false", "seed = 3", "'seed' is no setting"),
+        ("l1 = false", "model = 3", "'model' is no setting"),
+        ("l1 = false", '"model.levels" = [3, 2]', "ascending, non-empty subset"),
+        ('reference = "whole"', 'reference = "best"', "reference 'best' is no variant"),
+        ("seeds = [0, 1]", "seeds = [0, 0]", "seeds must be some, each once"),
+        ("seeds = [0, 1]", "", "'seeds' is missing"),
+        ("seeds = [0, 1]", "seeds = [0]\nbudget = 3", "'budget' is no field"),
+        ("[paper.whole]", "[paper.wole]", "paper has figures of 'wole'"),
+        ("seeds = [0, 1]", "seeds = [0", "is not TOML"),
+        ('name = "small"', 'name = "small"\nrecipe = "slow"', "recipe is 'slow'; choose one of"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_before_anything_is(tmp_path, old, new, message):
+    file = tmp_path / "study.toml"
+    file.write_text(TABLE.format(category="metal", settings="").replace(old, new))
+    with pytest.raises(DeSTSegError, match=message):
+        read_study(file)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(DeSTSegError, match=r"nowhere\.toml cannot be opened"):
+        read_study(tmp_path / "nowhere.toml")
+
+
+# Running
+
+
+def test_a_trial_gives_what_the_commands_give(study, category, tmp_path):
+    """The commands are the oracle: the same configuration trained and evaluated by them."""
+    trial = trials(study)[0]
+    record = run_trial(trial, Workbench(tmp_path / "students", tmp_path, CPU, progress=False))
+    out, file = tmp_path / "run", tmp_path / "figures.json"
+    options = (
+        "--teacher random --recipe tiny --image-size 32 --batch-size 2 --width 0.0625 "
+        "--segmentation-width 0.0625 --student-steps 2 --segmentation-steps 2 --precision fp32 "
+        "--device cpu --quiet"
+    )
+    assert cli.main(["train", "--data", str(category), "--out", str(out), *options.split()]) == 0
+    command = ["evaluate", "--run", str(out), "--data", str(category), "--json", str(file)]
+    assert cli.main([*command, "--device", "cpu", "--quiet"]) == 0
+    expected = json.loads(file.read_text())
+    assert {key: record[key] for key in KEYS} == {key: expected[key] for key in KEYS}
+    assert json.loads(json.dumps(record["config"])) == expected["config"]
+
+
+def test_a_study_trains_each_student_once_and_records_every_trial(study, tmp_path):
+    records = run(study, tmp_path / "out")
+    assert [r["status"] for r in records] == ["done"] * 6
+    assert len(list((tmp_path / "out/students").glob("*.safetensors"))) == 2
+    trained = [r["seconds"]["student"] > 0 for r in records]
+    assert trained == [True, False, False, True, False, False]
+    # A student that was loaded is the one that was trained.
+    alone = replace(study, variants={"without L1": {"l1": False}}, reference="without L1", paper={})
+    again = run(alone, tmp_path / "alone")
+    shared = [r for r in records if r["variant"] == "without L1"]
+    assert [figures(r) for r in again] == [figures(r) for r in shared]
+    product = [r for r in records if r["variant"] == "without segmentation"]
+    assert all(r["image_auroc"] == r["cosine_product"]["image_auroc"] for r in product)
+
+
+@pytest.mark.parametrize("after", [0, 2, 5])
+def test_a_killed_study_goes_on_with_only_what_is_missing(study, tmp_path, monkeypatch, after):
+    whole = run(study, tmp_path / "whole")
+    real, calls = engine.run_trial, []
+
+    def until_killed(trial, bench):
+        if len(calls) == after:
+            raise KeyboardInterrupt
+        calls.append(trial.key)
+        return real(trial, bench)
+
+    monkeypatch.setattr(engine, "run_trial", until_killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(study, tmp_path / "out")
+    with (tmp_path / "out" / RECORDS).open("a") as file:
+        file.write('{"variant": "who')  # as a power cut would leave it
+    assert len(missing(study, tmp_path / "elsewhere")) == 6
+    monkeypatch.setattr(engine, "run_trial", lambda t, b: calls.append(t.key) or real(t, b))
+    resumed = run(study, tmp_path / "out")
+    assert len(calls) == len(set(calls)) == 6
+    assert [figures(r) for r in resumed] == [figures(r) for r in whole]
+
+
+def test_a_trial_that_fails_is_tried_again_then_recorded_and_the_rest_goes_on(
+    study, tmp_path, monkeypatch
+):
+    real, tries = engine.run_trial, []
+
+    def sometimes(trial, bench):
+        if trial.variant == "without L1":
+            tries.append(trial.seed)
+            if trial.seed == 1 or len(tries) == 1:
+                raise RuntimeError("out of memory")
+        return real(trial, bench)
+
+    monkeypatch.setattr(engine, "run_trial", sometimes)
+    records = run(study, tmp_path / "out", retries=1)
+    assert tries == [0, 0, 1, 1]
+    assert [r["status"] for r in records] == ["done"] * 4 + ["failed", "done"]
+    assert records[4]["error"] == "RuntimeError: out of memory"
+    assert records[4]["tries"] == 2
+    # It stays recorded, until it is asked for.
+    monkeypatch.setattr(engine, "run_trial", real)
+    assert [r["status"] for r in run(study, tmp_path / "out")].count("failed") == 1
+    mended = run(study, tmp_path / "out", retry_failed=True)
+    assert [r["status"] for r in mended] == ["done"] * 6
+
+
+def test_more_images_than_there_are_is_a_failure_that_says_so(study, tmp_path):
+    many = replace(study, variants={"many": {"good_images": 50}}, reference="many", paper={})
+    records = run(many, tmp_path / "out", retries=0)
+    assert "good_images is 50, and " in records[0]["error"]
+    few = replace(study, variants={"few": {"good_images": 3}}, reference="few", paper={})
+    assert run(few, tmp_path / "few")[0]["images"]["train"] == 3
+
+
+def test_a_folder_of_another_study_is_refused(study, tmp_path):
+    run(replace(study, seeds=(0,)), tmp_path / "out")
+    with pytest.raises(DeSTSegError, match="holds another study, or this one before"):
+        run(study, tmp_path / "out")
+
+
+def test_a_folder_in_use_is_refused(study, tmp_path):
+    with (
+        engine.open_study(study, tmp_path / "out"),
+        pytest.raises(DeSTSegError, match="is in use by another"),
+    ):
+        run(study, tmp_path / "out")
+
+
+def test_a_damaged_record_is_named_and_not_passed_over(study, tmp_path):
+    (tmp_path / RECORDS).write_text("not json\n")
+    with pytest.raises(DeSTSegError, match=r"records\.jsonl, line 1 is no record"):
+        read_records(study, tmp_path)
+    (tmp_path / RECORDS).unlink()
+    (tmp_path / RECORDS).mkdir()
+    with pytest.raises(DeSTSegError, match="could not be written"):
+        append(tmp_path, {})
