@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 
 from destseg_lib.checkpoint import read_json, write_json
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.study import Study, Trial, trials
+from destseg_lib.study import Study, Trial, study_from_dict, trials
 from destseg_lib.trial import Workbench, run_trial
 
 RECORDS = "records.jsonl"
@@ -108,6 +108,21 @@ class open_study:
     def __exit__(self, *_: object) -> None:
         """Give the folder back."""
         self.lock.release()
+
+
+def read_folder(out: Path) -> tuple[Study, list[Record]]:
+    """The study a folder holds, and its records so far.
+
+    Raises:
+        DeSTSegError: it holds none, or a damaged one.
+    """
+    if not (out / STUDY).exists():
+        raise DeSTSegError(f"{out} holds no study; 'destseg study run FILE --out {out}' makes one")
+    try:
+        study = study_from_dict(read_json(out / STUDY))
+    except (TypeError, KeyError) as error:
+        raise DeSTSegError(f"{out / STUDY} is not a study of this version ({error})") from None
+    return study, read_records(study, out)
 
 
 def missing(study: Study, out: Path, *, retry_failed: bool = False) -> tuple[Trial, ...]:

@@ -34,6 +34,8 @@ from destseg_lib.world import rotation_for
 FIELDS = {
     "name", "recipe", "reference", "categories", "seeds", "settings", "variants", "paper", "about",
 }  # fmt: skip
+SHIPPED = Path(__file__).parent / "studies"
+STUDIES = tuple(sorted(file.stem for file in SHIPPED.glob("*.toml")))
 OUTSIDE = ("teacher", "textures", "good_images")  # what a variant may say beyond the configuration
 
 
@@ -110,11 +112,13 @@ class Trial:
 
 
 def read_study(path: Path) -> Study:
-    """Read a study from a TOML file.
+    """Read a study from a TOML file, or one of ``STUDIES`` by name.
 
     Raises:
         DeSTSegError: the file is missing or wrong; the message says where.
     """
+    if path.name in STUDIES and not path.exists():
+        path = SHIPPED / f"{path.name}.toml"
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -141,6 +145,12 @@ def read_study(path: Path) -> Study:
         paper=values.get("paper", {}),
         about=values.get("about", ""),
     )
+
+
+def study_from_dict(values: dict[str, Any]) -> Study:
+    """Rebuild a study from ``dataclasses.asdict``, which is how its folder remembers it."""
+    lists = {key: tuple(values[key]) for key in ("categories", "seeds")}
+    return Study(**{**values, **lists})
 
 
 def trials(study: Study) -> tuple[Trial, ...]:

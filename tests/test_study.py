@@ -12,7 +12,7 @@ import torch
 from destseg_lib import cli, engine
 from destseg_lib.engine import RECORDS, append, missing, read_records, run_study
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.study import Study, read_study, trials
+from destseg_lib.study import STUDIES, Study, read_study, trials
 from destseg_lib.tables import KEYS
 from destseg_lib.trial import Workbench, run_trial
 from destseg_lib.world import Counts, make_product
@@ -242,3 +242,42 @@ def test_a_damaged_record_is_named_and_not_passed_over(study, tmp_path):
     (tmp_path / RECORDS).mkdir()
     with pytest.raises(DeSTSegError, match="could not be written"):
         append(tmp_path, {})
+
+
+# The studies that ship, and the command
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_study_that_ships_can_be_run(name):
+    found = read_study(Path(name))
+    assert len(trials(found)) == len(found.variants) * 2 * 3
+    assert len(found.variants) >= 2
+
+
+def test_table_4_has_the_papers_eight_variants_and_trains_four_students():
+    found = read_study(Path("table4"))
+    assert len(found.variants) == len(found.paper) == 8
+    kinds = {
+        (t.config.denoising, t.config.model.encoder_decoder, t.config.model.segmentation)
+        for t in trials(found)
+    }
+    assert len(kinds) == 8
+    one = [t for t in trials(found) if (t.category, t.seed) == ("metal", 0)]
+    assert len({t.student for t in one}) == 4
+
+
+def test_the_command_runs_reports_and_tells_failure_by_its_status(
+    study, tmp_path, monkeypatch, capsys
+):
+    file, out = tmp_path / "small.toml", tmp_path / "out"
+    command = ["study", "run", str(file), "--out", str(out), "--seeds", "0", "--device", "cpu"]
+    assert cli.main([*command, "--quiet"]) == 0
+    assert "3 of 3 runs done" in capsys.readouterr().out
+    assert cli.main(["study", "report", str(out)]) == 0
+    assert (out / "report" / "report.md").read_text().startswith("# small")
+    monkeypatch.setattr(engine, "run_trial", lambda *_: 1 / 0)
+    other = ["study", "run", str(file), "--out", str(tmp_path / "other"), "--seeds", "0", "--quiet"]
+    assert cli.main(other) == 1
+    assert "failed: whole, metal, seed 0: ZeroDivisionError" in capsys.readouterr().err
+    assert cli.main(["study", "report", str(tmp_path / "nowhere")]) == 2
+    assert "holds no study" in capsys.readouterr().err
