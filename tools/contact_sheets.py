@@ -20,7 +20,7 @@ from destseg_lib.products import PRODUCTS, Product
 from destseg_lib.products.photograph import photograph, photograph_defect
 
 SHEETS = Path(__file__).resolve().parent.parent / "results" / "world"
-SIDE, ACROSS, MARGIN = 192, 8, 4
+SIDE, ACROSS, MARGIN = 160, 8, 4
 ORANGE = (230, 159, 0)  # Okabe and Ito's, told apart by everyone
 
 
