@@ -11,7 +11,8 @@ OFFLINE := PYTHONPATH=$(CURDIR)/tests/offline
 STAGES ?= install lint types unit notebooks
 
 .DEFAULT_GOAL := help
-.PHONY: help install lint format types unit notebooks test book bench constraints clean
+.PHONY: help install vendor lint format types unit notebooks test book browser links colab bench \
+  constraints clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +29,9 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "Installing into .venv (PyTorch is large: this takes a few minutes the first time) ..."
 	@$(PY) -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[test,book]'
 	@touch $@
+
+vendor: $(STAMP) ## fetch the JavaScript that the book's pages load (npm, once)
+	@$(PY) tools/vendor.py
 
 lint: $(STAMP) ## check style and formatting (ruff)
 	$(PY) -m ruff check .
@@ -67,7 +71,7 @@ $(EXAMPLE)/evaluation.json: $(STAMP) $(LIBRARY)
 	$(OFFLINE) $(DESTSEG) train --product component --out $(EXAMPLE)
 	$(OFFLINE) $(DESTSEG) evaluate --run $(EXAMPLE) --json $(EXAMPLE)/evaluation.json --figures $(EXAMPLE)
 
-book: $(EXAMPLE)/evaluation.json ## train on a drawn product, measure, build the book, say where to look
+book: $(EXAMPLE)/evaluation.json vendor ## train on a drawn product, measure, build the book, say where to look
 	@$(PY) -c 'import jupyter_book' 2>/dev/null || { \
 	  echo "Jupyter Book 1.x runs on Python 3.11 to 3.13; remove .venv and choose one with PYTHON=." >&2; \
 	  exit 1; }
@@ -76,6 +80,15 @@ book: $(EXAMPLE)/evaluation.json ## train on a drawn product, measure, build the
 	@$(PY) tools/check_book.py
 	@echo "The trained model, its figures and its best and worst cases: $(EXAMPLE)"
 	@echo "The book: open _build/html/index.html in a browser."
+
+browser: $(STAMP) ## open every built page in a headless Chromium and play with it (after book)
+	$(OFFLINE) $(PY) -m pytest tests/browser
+
+links: $(STAMP) ## ask every address that the built book links to (needs a network)
+	$(PY) tools/check_links.py
+
+colab: $(STAMP) ## say where the book is published: REPO=owner/name, REF=branch or tag; REPO= takes it back
+	$(PY) tools/notebooks.py --stamp "$(REPO)" --reference "$(or $(REF),main)"
 
 bench: $(STAMP) ## run the benchmarks, each against its plain counterpart
 	@for file in metrics corruption drawing training; do file=benchmarks/$$file.py; echo "== $$file"; $(PY) "$$file" || exit 1; done

@@ -6,7 +6,8 @@
     python tools/notebooks.py --stamp OWNER/NAME [--reference main]   publish under that name
 
 A notebook is mended so: lasting cell ids, outputs of checked cells only and no pictures among
-them, no execution counts, no metadata but what the book reads, solutions folded everywhere.
+them, execution counts as of one run, no metadata but what the book reads, solutions folded
+everywhere.
 """
 
 from __future__ import annotations
@@ -65,6 +66,7 @@ def normalise(notebook: Any, path: Path, root: Path = ROOT) -> None:
     notebook.metadata = nbformat.from_dict(METADATA)
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     name_cells(notebook.cells)
+    count = 0
     for cell in notebook.cells:
         cell.metadata = nbformat.from_dict(
             {k: cell.metadata[k] for k in KEPT if k in cell.metadata}
@@ -72,7 +74,9 @@ def normalise(notebook: Any, path: Path, root: Path = ROOT) -> None:
         cell.pop("attachments", None)
         fold(cell)
         if cell.cell_type == "code":
-            cell.execution_count = None
+            count += 1
+            # nbval takes a cell without one for a cell that was never run.
+            cell.execution_count = count
             cell.outputs = kept_outputs(cell)
 
 
@@ -133,7 +137,7 @@ def kept_outputs(cell: Cell) -> list[Any]:
                 continue
             output.metadata = nbformat.from_dict({})
             if output.output_type == "execute_result":
-                output.execution_count = None
+                output.execution_count = cell.execution_count
             kept.append(output)
     return kept
 
@@ -155,12 +159,14 @@ def differences(path: Path, root: Path = ROOT) -> list[str]:
     text = path.read_text(encoding="utf-8")
     notebook = json.loads(text)
     found = []
+    runs = 0
     for number, cell in enumerate(notebook.get("cells", []), start=1):
+        runs += cell["cell_type"] == "code"
         where = f"{path.name}, cell {number} ({cell.get('id', 'no id')})"
         if RANDOM_ID.fullmatch(cell.get("id", "00000000")):
             found.append(f"{where}: its id does not last")
-        if cell.get("execution_count") is not None:
-            found.append(f"{where}: it has an execution count")
+        if cell["cell_type"] == "code" and cell.get("execution_count") != runs:
+            found.append(f"{where}: its execution count is not that of a run from top to bottom")
         if set(cell.get("metadata", {})) - set(KEPT):
             found.append(f"{where}: it has metadata that nothing reads")
         for output in cell.get("outputs", []):

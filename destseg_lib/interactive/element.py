@@ -1,0 +1,70 @@
+"""What the elements share: their scripts, packed arrays, and numbers written as a page shows them.
+
+An element is a whole in one page: its data travels with it, so that it lives without a kernel and
+without a network. ``checks`` are settings with the values that Python computes for them; the page
+never reads them, the tests do.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+from decimal import ROUND_HALF_UP, Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from destseg_lib.errors import DeSTSegError
+
+FOLDER = Path(__file__).parent
+Setting = dict[str, int | float | str]
+Values = dict[str, str]
+
+
+def script(name: str) -> str:
+    """The module of one element: the shared part and its own."""
+    return "\n".join(
+        (FOLDER / file).read_text(encoding="utf-8") for file in ("core.js", f"{name}.js")
+    )
+
+
+def style() -> str:
+    """The style sheet of all of them."""
+    return (FOLDER / "core.css").read_text(encoding="utf-8")
+
+
+def packed(array: NDArray[Any]) -> str:
+    """An array of bytes as text."""
+    return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
+
+
+def fixed(value: float, digits: int) -> str:
+    """A number as JavaScript's ``toFixed`` writes it: ties away from zero; nan is undefined."""
+    if not math.isfinite(value):
+        return "undefined"
+    written = Decimal(value).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP)
+    return f"{abs(written) if written == 0 and value >= 0 else written}"
+
+
+def pictures(images: ArrayLike, what: str) -> NDArray[np.uint8]:
+    """Return images as (N, H, W, 3) bytes.
+
+    Raises:
+        DeSTSegError: the shape or type is another.
+    """
+    stack = np.asarray(images)
+    if stack.ndim != 4 or stack.shape[3] != 3 or stack.dtype != np.uint8 or stack.size == 0:
+        raise DeSTSegError(
+            f"The {what} are {stack.shape} of {stack.dtype}; give (N, H, W, 3) of uint8, as "
+            "images are kept until they are on the device."
+        )
+    return stack
+
+
+def levels_of(values: NDArray[Any]) -> tuple[NDArray[np.uint8], float, float]:
+    """Bring values to 256 levels; and the lowest and highest value, which are levels 0 and 255."""
+    low, high = float(values.min()), float(values.max())
+    scaled = (values.astype(np.float64) - low) / (high - low or 1.0)
+    return np.rint(255 * scaled).astype(np.uint8), low, high

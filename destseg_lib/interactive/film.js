@@ -1,0 +1,55 @@
+// TrainingFilm: frames of a training run, side by side, scrubbed or played.
+
+function render({ model, el }) {
+  const { width, height, panels, frames, steps, figures } = model.get("data");
+  const box = frame(el, model, "TrainingFilm");
+  const pictures = frames.map((frame) => frame.map(bytes));
+  const last = frames.length - 1;
+  slider(box, model, "frame", "Training step", { min: 0, max: last, format: (n) => String(steps[n]) });
+  const play = make("button", { type: "button" }, "Play");
+  box.controls.append(make("div", { class: "control" }, play));
+  let timer = null;
+  const stop = () => {
+    clearInterval(timer);
+    timer = null;
+    play.textContent = "Play";
+  };
+  const go = (n) => {
+    model.set("frame", n);
+    model.save_changes();
+  };
+  play.addEventListener("click", () => {
+    if (timer) {
+      stop();
+      return;
+    }
+    if (model.get("frame") === last) go(0);
+    play.textContent = "Stop";
+    timer = setInterval(() => {
+      if (model.get("frame") >= last) stop();
+      else go(model.get("frame") + 1);
+    }, 300);
+  });
+  const scale = Math.max(1, Math.round(160 / width));
+  const views = panels.map((name) => picture(box, width, height, name, scale));
+  const show = values(box, { step: "step", ...Object.fromEntries(Object.keys(figures).map((k) => [k, k])),
+    brightness: "mean of the last panel" });
+
+  follow(model, ["frame"], () => {
+    const n = model.get("frame");
+    const shown = { step: String(steps[n]) };
+    for (const [name, column] of Object.entries(figures)) shown[name] = fixed(column[n], 3);
+    pictures[n].forEach((rgb, p) => views[p].draw((x, y) => {
+      const i = 3 * (Math.floor(y / scale) * width + Math.floor(x / scale));
+      return [rgb[i], rgb[i + 1], rgb[i + 2]];
+    }, `${panels[p]} at step ${steps[n]}`));
+    const mapped = pictures[n][panels.length - 1];
+    let sum = 0;
+    for (const value of mapped) sum += value;
+    shown.brightness = fixed(sum / mapped.length, 1);
+    show(shown);
+  });
+  return stop;
+}
+
+export default { render };

@@ -1,0 +1,71 @@
+// FusionByHand: three maps weighted and summed, or switched and multiplied, against a learned one.
+
+// Chance that a faulty pixel scores above a normal one, a tie counting half; and the mean precision.
+function figures(score, faulty) {
+  const order = [...score.keys()].sort((a, b) => score[b] - score[a]);
+  let [tp, fp, area, ap] = [0, 0, 0, 0];
+  for (let i = 0; i < order.length;) {
+    let [p, n] = [0, 0];
+    const value = score[order[i]];
+    for (; i < order.length && score[order[i]] === value; i += 1) {
+      if (faulty[order[i]]) p += 1;
+      else n += 1;
+    }
+    area += n * (tp + p / 2);
+    tp += p;
+    fp += n;
+    ap += p * (tp / (tp + fp));
+  }
+  return { auroc: area / (tp * fp), ap: ap / tp };
+}
+
+function render({ model, el }) {
+  const data = model.get("data");
+  const { width, height, names, learned } = data;
+  const box = frame(el, model, "FusionByHand");
+  const rgb = data.images.map(bytes);
+  const faulty = bytes(data.masks);
+  const levels = data.levels.map(bytes);
+  const final = learned ? bytes(learned) : null;
+  choice(box, model, "rule", "Fusion", [
+    ["sum", "weighted sum"], ["product", "product"], ...(final ? [["learned", "learned"]] : []),
+  ]);
+  levels.forEach((_, n) => slider(box, model, `weight${n + 1}`, `Weight of level ${n + 1}`, {
+    min: 0, max: 4, format: (w) => (model.get("rule") === "product" ? (w ? "in" : "out") : String(w)),
+  }));
+  const scale = Math.max(1, Math.round(128 / width));
+  const shownImages = names.map((name) => picture(box, width, height, name, scale));
+  const shownMaps = names.map((name) => picture(box, width, height, `${name}, fused map`, scale));
+  const show = values(box, { auroc: "pixel AUROC", ap: "pixel AP" });
+  const size = width * height;
+  const from = (x, y) => Math.floor(y / scale) * width + Math.floor(x / scale);
+  names.forEach((name, n) => shownImages[n].draw((x, y) => {
+    const i = 3 * from(x, y);
+    return [rgb[n][i], rgb[n][i + 1], rgb[n][i + 2]];
+  }, `${name}: ${faulty.subarray(n * size, (n + 1) * size).filter(Boolean).length} faulty pixels`));
+
+  follow(model, ["rule", ...levels.map((_, n) => `weight${n + 1}`)], () => {
+    const rule = model.get("rule");
+    const weights = levels.map((_, n) => model.get(`weight${n + 1}`));
+    // Levels of 0 to 255 are whole numbers, and so are their sums and products: no rounding.
+    const score = new Float64Array(faulty.length);
+    for (let i = 0; i < score.length; i += 1) {
+      if (rule === "learned") score[i] = final[i];
+      else if (rule === "sum") levels.forEach((level, n) => { score[i] += weights[n] * level[i]; });
+      else {
+        score[i] = 1;
+        levels.forEach((level, n) => { if (weights[n]) score[i] *= level[i]; });
+      }
+    }
+    const { auroc, ap } = figures(score, faulty);
+    let high = 0;
+    for (const s of score) high = Math.max(high, s);
+    names.forEach((name, n) => shownMaps[n].draw(
+      (x, y) => heat(high ? score[n * size + from(x, y)] / high : 0),
+      `${name}: the map fused by ${rule}, bright where it is high`,
+    ));
+    show({ auroc: fixed(auroc, 3), ap: fixed(ap, 3) });
+  });
+}
+
+export default { render };

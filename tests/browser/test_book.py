@@ -1,0 +1,69 @@
+"""Every built page in a real browser, as a reader meets it: `make browser` after `make book`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from playwright.sync_api import Browser
+
+from . import checks
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+AXE = ROOT / "_vendor" / "axe.min.js"
+sys.path.insert(0, str(ROOT / "tools"))
+
+import check_book  # noqa: E402
+
+PAGES = list(check_book.pages(yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))))
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_is_whole_alone_and_alive(name: str, root: str, browser: Browser, html: Path):
+    with checks.visit(browser, f"{root}{name}.html", root) as seen:
+        assert checks.quiet(seen) == []
+        assert checks.light_enough(seen, html, root) == []
+        assert checks.alive(seen.page) == []
+        assert checks.quiet(seen) == [], "after it was played with"
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_can_be_read_by_everyone(name: str, served: str, browser: Browser):
+    with checks.visit(browser, f"{served}{name}.html", served) as seen:
+        assert checks.described(seen.page) == []
+        assert checks.accessible(seen.page, AXE) == []
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_suits_a_telephone_in_the_dark(name: str, served: str, browser: Browser):
+    address = f"{served}{name}.html"
+    with checks.visit(browser, address, served, dark=True, narrow=True) as seen:
+        assert checks.fits(seen.page) == []
+        assert checks.dark_enough(seen.page) == []
+        assert checks.accessible(seen.page, AXE) == []
+
+
+def test_links_within_the_book_lead_somewhere(html: Path):
+    found = {
+        page.relative_to(html).as_posix(): checks.broken_links(html, page)
+        for page in html.rglob("*.html")
+        if not page.relative_to(html).parts[0].startswith("_")
+    }
+    assert {page: links for page, links in found.items() if links} == {}
+    assert len(found) >= len(PAGES)
+
+
+def test_search_finds_the_word_threshold(root: str, browser: Browser):
+    with checks.visit(browser, f"{root}search.html?q=threshold", root) as seen:
+        seen.page.wait_for_selector("#search-results li a", timeout=10_000)
+        assert checks.quiet(seen) == []
+
+
+def test_a_setting_in_python_and_in_the_page_are_checked_apart():
+    # The page must not get its values from those that it is compared with.
+    scripts = sorted((ROOT / "destseg_lib" / "interactive").glob("*.js"))
+    assert scripts
+    for script in scripts:
+        assert "checks" not in script.read_text(encoding="utf-8"), script.name

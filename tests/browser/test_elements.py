@@ -1,0 +1,94 @@
+"""Each interactive element by itself, in a page that has nothing but it."""
+
+from __future__ import annotations
+
+import html as markup
+import json
+from pathlib import Path
+
+import elements
+import pytest
+from playwright.sync_api import Browser
+
+from . import checks
+from .conftest import ROOT
+
+AXE = ROOT / "_vendor" / "axe.min.js"
+STATIC = ROOT / "_vendor" / "static"
+
+
+def write_page(folder: Path, name: str) -> str:
+    """A page with one element, as the book's build makes it; its address."""
+    from ipywidgets.embed import dependency_state
+
+    element = elements.ALL[name]()
+    state = {
+        "version_major": 2,
+        "version_minor": 0,
+        "state": dependency_state([element], drop_defaults=False),
+    }
+    view = {"version_major": 2, "version_minor": 0, "model_id": element.model_id}
+
+    def script(kind: str, value: object) -> str:
+        text = json.dumps(value).replace("</", "<\\/")
+        return f'<script type="application/vnd.jupyter.widget-{kind}+json">{text}</script>'
+
+    (folder / "book").mkdir()
+    (folder / "_static").symlink_to(STATIC)
+    page = folder / "book" / "one.html"
+    page.write_text(
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        f'<meta name="viewport" content="width=device-width"><title>{markup.escape(name)}</title>'
+        f'<script src="../_static/widgets/require.js"></script>'
+        f'<script src="../_static/widgets/manager.js" data-jupyter-widgets-cdn-only="true"'
+        f' data-jupyter-widgets-cdn="../_static/widgets/"></script>{script("state", state)}'
+        f"<style>:root {{ color-scheme: light dark; }} body {{ margin: 8px; }}"
+        f" @media (prefers-color-scheme: dark) {{ body {{ background: #121212; }} }}</style></head>"
+        f"<body><main><h1 hidden>{name}</h1>{script('view', view)}</main></body></html>",
+        encoding="utf-8",
+    )
+    return page.as_uri()
+
+
+@pytest.mark.parametrize("name", elements.ALL)
+def test_an_element_shows_what_python_computes(name, tmp_path, browser: Browser):
+    address = write_page(tmp_path, name)
+    root = tmp_path.as_uri() + "/"
+    with checks.visit(browser, address, root) as seen:
+        assert checks.states(seen.page)
+        assert checks.alive(seen.page) == []
+        assert checks.quiet(seen) == []
+        assert checks.described(seen.page) == []
+        assert checks.accessible(seen.page, AXE) == []
+    with checks.visit(browser, address, root, dark=True, narrow=True) as seen:
+        assert checks.fits(seen.page) == []
+        assert checks.dark_enough(seen.page) == []
+        assert checks.accessible(seen.page, AXE) == []
+
+
+def test_a_place_is_chosen_on_the_picture_by_pointer_and_by_arrow_keys(tmp_path, browser: Browser):
+    address = write_page(tmp_path, "SimilarityProbe")
+    probe = elements.probe()
+    with checks.visit(browser, address, tmp_path.as_uri() + "/") as seen:
+        canvas = seen.page.locator("canvas[tabindex]")
+        box = canvas.bounding_box()
+        assert box
+        # The middle of row 7, column 30 of 32 x 40.
+        seen.page.mouse.click(
+            box["x"] + box["width"] * 30.5 / 40, box["y"] + box["height"] * 7.5 / 32
+        )
+        element = seen.page.locator(".destseg")
+        assert checks.shown(element) == probe.displayed(7, 30)
+        for key in ("ArrowDown", "ArrowDown", "ArrowLeft"):
+            canvas.press(key)
+        assert checks.shown(element) == probe.displayed(9, 29)
+
+
+def test_a_film_plays_and_stops(tmp_path, browser: Browser):
+    address = write_page(tmp_path, "TrainingFilm")
+    with checks.visit(browser, address, tmp_path.as_uri() + "/") as seen:
+        seen.page.get_by_role("button", name="Play").press("Enter")
+        seen.page.get_by_role("button", name="Stop").wait_for()
+        seen.page.get_by_role("button", name="Play").wait_for(timeout=5000)
+        shown = checks.shown(seen.page.locator(".destseg"))
+        assert shown == elements.film().displayed(5)

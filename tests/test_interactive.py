@@ -1,0 +1,209 @@
+"""What the elements show is what independent code finds; the page is compared in tests/browser."""
+
+from __future__ import annotations
+
+import elements
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import label
+from sklearn.metrics import average_precision_score, confusion_matrix, roc_auc_score
+from sklearn.metrics.pairwise import cosine_similarity
+
+from destseg_lib.corruption import perlin_noise, rotate
+from destseg_lib.errors import DeSTSegError
+from destseg_lib.interactive import (
+    CorruptionLab,
+    FusionByHand,
+    SimilarityProbe,
+    ThresholdExplorer,
+    TrainingFilm,
+)
+from destseg_lib.interactive.element import fixed
+
+
+@pytest.mark.parametrize("name", elements.ALL)
+def test_five_settings_travel_with_an_element_and_differ(name):
+    element = elements.ALL[name]()
+    shown = [tuple(check["values"].items()) for check in element.checks]
+    assert len(shown) >= 5
+    assert len(set(shown)) >= 4, "settings that show the same prove nothing"
+    for check in element.checks:
+        assert set(check["settings"]) <= set(element.traits(sync=True))
+        assert element.displayed(**check["settings"]) == check["values"]
+
+
+@pytest.mark.parametrize("name", elements.ALL)
+def test_a_kernel_sees_what_the_reader_changes(name):
+    element = elements.ALL[name]()
+    seen = []
+    setting, value = next(
+        (s, v)
+        for check in element.checks
+        for s, v in check["settings"].items()
+        if v != getattr(element, s)
+    )
+    element.observe(lambda change: seen.append((change["name"], change["new"])), [setting])
+    element.set_state({setting: value})
+    assert seen == [(setting, value)]
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "written"),
+    [(0.0625, 3, "0.063"), (0.125, 2, "0.13"), (-0.125, 2, "-0.13"), (2, 0, "2"), (0.0, 3, "0.000"),
+     (1.005, 2, "1.00"), (float("nan"), 3, "undefined")],
+)  # fmt: skip
+def test_numbers_are_written_as_javascript_writes_them(value, digits, written):
+    assert fixed(value, digits) == written
+
+
+# Threshold explorer
+
+
+@pytest.fixture
+def scored():
+    rng = np.random.default_rng(7)
+    images = rng.integers(0, 256, (2, 12, 10, 3), dtype=np.uint8)
+    masks = np.zeros((2, 12, 10), np.uint8)
+    masks[0, 2:5, 1:6] = masks[1, 6:9, 3:9] = masks[1, 0, 0] = 1
+    # Whole numbers from 0 to 255 are their own levels, so nothing is rounded here.
+    maps = rng.integers(0, 256, masks.shape).astype(float)
+    maps[0, 11, 9], maps[0, 11, 8] = 0, 255
+    return images, maps, masks
+
+
+@pytest.mark.parametrize("threshold", [0, 1, 77, 200, 255])
+def test_counts_and_figures_are_those_of_a_confusion_matrix(scored, threshold):
+    images, maps, masks = scored
+    shown = ThresholdExplorer(images, maps, masks).values_at(threshold)
+    flagged = maps >= threshold
+    tn, fp, fn, tp = confusion_matrix(masks.ravel(), flagged.ravel()).ravel()
+    assert [shown[k] for k in ("tn", "fp", "fn", "tp")] == [str(v) for v in (tn, fp, fn, tp)]
+    assert shown["recall"] == fixed(tp / (tp + fn), 3)
+    assert shown["precision"] == fixed(tp / (tp + fp), 3)
+    shares = []
+    for mask, hit in zip(masks, flagged, strict=True):
+        regions, count = label(mask, np.ones((3, 3)))
+        shares += [hit[regions == r].mean() for r in range(1, count + 1)]
+    assert float(shown["overlap"]) == pytest.approx(np.mean(shares), abs=6e-4)
+
+
+def test_above_all_scores_nothing_is_flagged(scored):
+    shown = ThresholdExplorer(*scored).displayed(256)
+    assert (shown["tp"], shown["fp"], shown["precision"]) == ("0", "0", "undefined")
+    assert shown["threshold"] == "above all"
+
+
+def test_the_explorer_refuses_what_it_cannot_show(scored):
+    images, maps, masks = scored
+    with pytest.raises(DeSTSegError, match=r"give \(N, H, W, 3\) of uint8"):
+        ThresholdExplorer(images / 255, maps, masks)
+    with pytest.raises(DeSTSegError, match="must be of the same size"):
+        ThresholdExplorer(images, maps[:, :5], masks[:, :5])
+    with pytest.raises(DeSTSegError, match="The masks show 0 regions"):
+        ThresholdExplorer(images, maps, 0 * masks)
+
+
+# Corruption laboratory
+
+
+@pytest.mark.parametrize("rotation", [0, 30, -90])
+def test_the_noise_is_the_library_s(rotation):
+    lab = elements.laboratory()
+    angles = torch.from_numpy(lab._angles).float()[None]
+    noise = perlin_noise(torch.tensor([[4, 16]]), angles, 48)
+    turned = rotate(noise[:, None], torch.tensor([float(rotation)]))[0, 0]
+    np.testing.assert_allclose(lab.noise(2, 4, rotation), turned.numpy(), atol=2e-5)
+
+
+def test_full_opacity_changes_the_mask_into_texture():
+    lab = elements.laboratory()
+    inside = lab.noise(3, 3, 0) > 0.2
+    shown = lab.displayed(3, 3, 0, 20, 100, "dots")
+    change = np.abs(lab._textures["dots"] - lab._image)[inside].sum() / lab._image.size
+    assert shown["pixels"] == str(inside.sum())
+    assert float(shown["change"]) == pytest.approx(change, abs=6e-3)
+    assert lab.displayed(3, 3, 0, 20, 0, "dots")["change"] == "0.00"
+
+
+def test_the_laboratory_refuses_what_does_not_fit():
+    image = np.zeros((8, 8, 3), np.uint8)
+    rng = np.random.default_rng(0)
+    with pytest.raises(DeSTSegError, match="give a square image and at least one texture"):
+        CorruptionLab(image[:4], {"a": image[:4]}, rng)
+    with pytest.raises(DeSTSegError, match=r"'a' is .* cut or scale it to the image's size"):
+        CorruptionLab(image, {"a": image[:4]}, rng)
+
+
+# Similarity probe
+
+
+def test_similarities_are_the_cosines():
+    rng = np.random.default_rng(8)
+    image = np.zeros((16, 16, 3), np.uint8)
+    level = rng.standard_normal((24, 4, 4))
+    (found,) = SimilarityProbe(image, [level]).similarities(5, 14)
+    flat = level.reshape(24, -1).T
+    expected = cosine_similarity(flat[1 * 4 + 3][None], flat).reshape(4, 4)
+    np.testing.assert_allclose(found, expected, atol=0.02)  # features travel as 8 bits
+    assert found[1, 3] == pytest.approx(1)
+
+
+def test_the_probe_refuses_a_batch_and_infinities():
+    image = np.zeros((16, 16, 3), np.uint8)
+    with pytest.raises(DeSTSegError, match=r"Level 1 of the features is .* without the batch"):
+        SimilarityProbe(image, [np.zeros((1, 8, 4, 4))])
+    with pytest.raises(DeSTSegError, match="give finite values"):
+        SimilarityProbe(image, [np.full((8, 4, 4), np.inf)])
+
+
+# Fusion by hand
+
+
+@pytest.mark.parametrize(
+    ("rule", "weights"),
+    [("sum", (1, 2, 3)), ("product", (1, 0, 1)), ("product", (0, 0, 0)), ("learned", (0, 0, 0))],
+)
+def test_fused_figures_are_scikit_learn_s(rule, weights):
+    fusion = elements.fusion()
+    parts = [level.astype(float) for level in fusion._levels]
+    if rule == "sum":
+        score = sum(w * p for w, p in zip(weights, parts, strict=True))
+    elif rule == "product":
+        score = np.prod([p for w, p in zip(weights, parts, strict=True) if w] or [0 * parts[0] + 1],
+                        axis=0)  # fmt: skip
+    else:
+        score = fusion._learned.astype(float)
+    truth = fusion._truth.ravel()
+    shown = fusion.displayed(rule, *weights)
+    assert float(shown["auroc"]) == pytest.approx(roc_auc_score(truth, score.ravel()), abs=6e-4)
+    assert float(shown["ap"]) == pytest.approx(
+        average_precision_score(truth, score.ravel()), abs=6e-4
+    )
+
+
+def test_fusion_refuses_two_levels_and_a_learned_map_that_is_not_there():
+    images = np.zeros((1, 4, 4, 3), np.uint8)
+    mask = np.eye(4)[None]
+    with pytest.raises(DeSTSegError, match="There are 2 levels"):
+        FusionByHand(images, [mask, mask], mask)
+    with pytest.raises(DeSTSegError, match="all of one kind"):
+        FusionByHand(images, [mask, mask, mask], 0 * mask)
+    with pytest.raises(DeSTSegError, match="choose sum or product"):
+        FusionByHand(images, [mask, mask, mask], mask).displayed("learned", 1, 1, 1)
+
+
+# Training film
+
+
+def test_a_film_shows_its_figures_and_refuses_gaps():
+    film = elements.film()
+    assert film.displayed(4)["step"] == "80"
+    assert film.displayed(4)["loss"] == "0.313"
+    frames = np.zeros((6, 4, 4, 3), np.uint8)
+    with pytest.raises(DeSTSegError, match="five steps or more"):
+        TrainingFilm([0, 1], {"map": frames[:2]})
+    with pytest.raises(DeSTSegError, match="a frame of one size in every panel"):
+        TrainingFilm(range(6), {"map": frames, "student": frames[:5]})
+    with pytest.raises(DeSTSegError, match="must be finite"):
+        TrainingFilm(range(6), {"map": frames}, {"loss": [1, 2, 3, 4, 5, np.nan]})

@@ -1,0 +1,289 @@
+"""The notebooks are fit to be committed, the tool that keeps them so notices every kind of mess,
+and the cell that each begins with works where nothing is installed, as on Colab.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+SITE = Path(torch.__file__).resolve().parent.parent
+
+
+def tool(*arguments: object, root: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(root / "tools" / "notebooks.py"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project of one mended notebook."""
+    root = tmp_path / "project"
+    (root / "book").mkdir(parents=True)
+    (root / "tools").mkdir()
+    for name in ("tools/notebooks.py", "tools/first_cell.py", "_config.yml", "pyproject.toml"):
+        shutil.copy(ROOT / name, root / name)
+    assert tool("--stamp", "", root=root).returncode == 0
+    cells = [
+        {"cell_type": "markdown", "id": "title", "metadata": {}, "source": ["# One\n"]},
+        {
+            "cell_type": "code", "id": "checked", "metadata": {}, "execution_count": None,
+            "source": ["# NBVAL_CHECK_OUTPUT\n", "print(1)"],
+            "outputs": [{"output_type": "stream", "name": "stdout", "text": ["1\n"]}],
+        },
+        {
+            "cell_type": "code", "id": "try", "metadata": {"tags": ["solution"]},
+            "execution_count": None, "source": ["x = 2"], "outputs": [],
+        },
+    ]  # fmt: skip
+    save(root, {"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5})
+    assert tool(root=root).returncode == 0
+    return root
+
+
+def load(root: Path) -> dict:
+    return json.loads((root / "book" / "one.ipynb").read_text(encoding="utf-8"))
+
+
+def save(root: Path, notebook: dict) -> None:
+    (root / "book" / "one.ipynb").write_text(json.dumps(notebook, indent=1), encoding="utf-8")
+
+
+def cell(notebook: dict, name: str) -> dict:
+    return next(cell for cell in notebook["cells"] if cell["id"] == name)
+
+
+def test_the_committed_notebooks_are_as_the_tool_leaves_them():
+    done = tool("--check")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_mended_notebook_passes_and_is_left_alone(project):
+    before = (project / "book" / "one.ipynb").read_bytes()
+    assert tool("--check", root=project).stderr == ""
+    assert tool(root=project).returncode == 0
+    assert (project / "book" / "one.ipynb").read_bytes() == before
+
+
+def renamed(notebook):
+    cell(notebook, "checked")["id"] = "1a2b3c4d"
+
+
+def counted(notebook):
+    cell(notebook, "checked")["execution_count"] = 7
+
+
+def pictured(notebook):
+    data = {"image/png": "AAAA"}
+    cell(notebook, "try")["outputs"] = [
+        {"output_type": "display_data", "data": data, "metadata": {}}
+    ]
+
+
+def failed(notebook):
+    cell(notebook, "try")["outputs"] = [
+        {"output_type": "error", "ename": "E", "evalue": "", "traceback": []}
+    ]
+
+
+def annotated(notebook):
+    cell(notebook, "try")["metadata"]["ExecuteTime"] = {"start": "today"}
+
+
+def emptied(notebook):
+    cell(notebook, "checked")["outputs"] = []
+
+
+def edited(notebook):
+    cell(notebook, "setup")["source"] = ["print('mine')"]
+
+
+def unfolded(notebook):
+    cell(notebook, "try")["metadata"] = {"tags": ["solution"]}
+
+
+def talkative(notebook):
+    cell(notebook, "try")["outputs"] = [
+        {"output_type": "stream", "name": "stdout", "text": ["took 0.31 s\n"]}
+    ]
+
+
+def widgets(notebook):
+    notebook["metadata"]["widgets"] = {"state": {}}
+
+
+GENERATED = "not as generated"
+
+
+@pytest.mark.parametrize(
+    ("mess", "message", "mendable"),
+    [
+        (renamed, "its id does not last", True),
+        (counted, "execution count is not that of a run", True),
+        (pictured, "picture in its outputs", True),
+        (failed, "it failed when it was last run", True),
+        (annotated, "metadata that nothing reads", True),
+        (emptied, "its output is to be compared but there is none", False),
+        (edited, GENERATED, True),
+        (unfolded, GENERATED, True),
+        (talkative, GENERATED, True),
+        (widgets, GENERATED, True),
+    ],
+)
+def test_every_kind_of_mess_is_noticed_and_mended(project, mess, message, mendable):
+    notebook = load(project)
+    mess(notebook)
+    save(project, notebook)
+    refused = tool("--check", root=project)
+    assert refused.returncode == 1
+    assert message in refused.stderr
+    assert "one.ipynb" in refused.stderr
+    assert "python tools/notebooks.py" in refused.stderr
+    tool(root=project)
+    assert (tool("--check", root=project).returncode == 0) == mendable
+
+
+def test_a_solution_is_folded_in_the_book_in_jupyterlab_and_in_colab(project):
+    solution = cell(load(project), "try")
+    assert solution["metadata"]["tags"] == ["solution", "hide-cell"]
+    assert solution["metadata"]["jupyter"] == {"source_hidden": True}
+    assert solution["metadata"]["cellView"] == "form"
+    assert solution["source"][0] == "# @title Solution\n"
+
+
+# Colab
+
+
+def test_without_a_repository_there_is_no_badge_and_with_one_every_chapter_has_it(project):
+    assert "colab.research" not in json.dumps(load(project))
+    assert tool("--stamp", "ada/destseg", "--reference", "v1", root=project).returncode == 0
+    notebook = load(project)
+    address = "https://colab.research.google.com/github/ada/destseg/blob/v1/book/one.ipynb"
+    assert address in "".join(cell(notebook, "colab")["source"])
+    assert [c["id"] for c in notebook["cells"]][:3] == ["title", "colab", "setup"]
+    assert 'REFERENCE, VERSION = "ada/destseg", "v1"' in "".join(cell(notebook, "setup")["source"])
+    assert tool("--check", root=project).returncode == 0
+    assert tool("--stamp", "", root=project).returncode == 0
+    assert "colab.research" not in json.dumps(load(project))
+
+
+def test_a_repository_that_is_not_owner_and_name_is_refused(project):
+    refused = tool("--stamp", "https://example.com/x", root=project)
+    assert refused.returncode == 1
+    assert "it must be owner/name" in refused.stderr
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Python that has what Colab has and not the library; links on PYTHONPATH are no installs."""
+    folder = tmp_path_factory.mktemp("colab")
+    command = [sys.executable, "-m", "venv", "--without-pip", str(folder / "env")]
+    subprocess.run(command, check=True)
+    return folder
+
+
+def published(folder: Path) -> Path:
+    """The library as a repository ada/destseg, in a folder that plays the host."""
+    home = folder / "host" / "ada" / "destseg"
+    if home.exists():
+        return home.parent.parent
+    home.mkdir(parents=True)
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "destseg_lib", home / "destseg_lib", ignore=ignored)
+    for name in ("pyproject.toml", "README.md", "LICENSE", "LICENSE-TEXT"):
+        shutil.copy(ROOT / name, home / name)
+    who = ["-c", "user.name=a", "-c", "user.email=a@example.com"]
+    for words in (["init", "-q", "-b", "main"], ["add", "."], [*who, "commit", "-qm", "all"]):
+        subprocess.run(["git", *words], cwd=home, check=True)
+    return home.parent.parent
+
+
+def run_first_cell(
+    project: Path, bare: Path, host: Path | None, after: str = "", **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the cell in the bare Python, with a host that is a folder, or none."""
+    source = "".join(cell(load(project), "setup")["source"])
+    script = bare / "cell.py"
+    script.write_text(source + "\n" + after, encoding="utf-8")
+    address = f"url.file://{host}/.insteadOf" if host else "url.file:///nowhere/.insteadOf"
+    environment = {
+        **os.environ,
+        # The packages, but not the links to the project in the same folder.
+        "PYTHONPATH": str(SITE),
+        "COLAB_RELEASE_TAG": "release-colab",
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": address,
+        "GIT_CONFIG_VALUE_0": "https://github.com/",
+        # No network here: setuptools is taken from PYTHONPATH too, and no index is asked.
+        "PIP_NO_BUILD_ISOLATION": "0",
+        "PIP_NO_INDEX": "1",
+        **variables,
+    }
+    python = bare / "env" / "bin" / "python"
+    return subprocess.run(
+        [python, script], cwd=bare, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def test_on_colab_the_first_cell_says_what_to_do_when_it_fails(project, bare):
+    unset = run_first_cell(project, bare, None)
+    assert unset.returncode == 1
+    assert "run 'make colab REPO=owner/name'" in unset.stderr
+
+    tool("--stamp", "ada/destseg", root=project)
+    away = run_first_cell(project, bare, None)
+    assert away.returncode == 1
+    assert "The library could not be installed" in away.stderr
+    assert "run this cell again" in away.stderr
+
+
+@pytest.mark.slow
+def test_on_colab_the_first_cell_installs_the_library_and_leaves_torch_alone(project, bare):
+    tool("--stamp", "ada/destseg", root=project)
+    after = "import torch\nprint('FROM', destseg_lib.__file__)\nprint('TORCH', torch.__file__)"
+    ran = run_first_cell(project, bare, published(bare), after)
+    assert ran.returncode == 0, ran.stderr
+    assert f"FROM {bare}" in ran.stdout
+    assert f"TORCH {SITE}" in ran.stdout
+    assert "mode: tiny" in ran.stdout
+    assert "device: " in ran.stdout
+    installed = {path.name for path in (bare / "env").glob("lib/*/site-packages/*")}
+    assert "destseg_lib" in installed
+    assert not {"torch", "torchvision", "numpy"} & installed
+
+    again = run_first_cell(project, bare, None)
+    assert again.returncode == 0, again.stderr
+    assert "Installing" not in again.stdout
+
+
+def test_elsewhere_the_first_cell_installs_nothing(project, tmp_path):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", empty / "env"], check=True)
+    source = "".join(cell(load(project), "setup")["source"])
+    here = {k: v for k, v in os.environ.items() if k != "COLAB_RELEASE_TAG"}
+    python = empty / "env" / "bin" / "python"
+    missing = subprocess.run(
+        [python, "-c", source], env={**here, "PYTHONPATH": ""}, capture_output=True, text=True
+    )
+    assert missing.returncode == 1
+    assert "Run 'make install' in the project's folder" in missing.stderr
+
+    done = subprocess.run([sys.executable, "-c", source], env=here, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Installing" not in done.stdout
+    assert "mode: tiny" in done.stdout
+    stale = source.replace(', "main", "', ', "main", "9.')
+    refused = subprocess.run(
+        [sys.executable, "-c", stale], env=here, capture_output=True, text=True
+    )
+    assert refused.returncode == 1
+    assert "Take both from the same copy of the project" in refused.stderr

@@ -1,0 +1,50 @@
+"""Sphinx extension: what the theme puts into every page and this book does without.
+
+Live code by way of another host is not offered, so its scripts go; and two buttons of the theme
+have names that disagree with what they show, which a screen reader's user cannot make sense of.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from sphinx.application import Sphinx
+
+# What a button shows is its name; a picture in a button needs none.
+MENDED = (
+    (re.compile(r'(<button class="btn search-button-field[^>]*?) aria-label="Search"'), r"\1"),
+    (re.compile(r'<summary aria-label="Toggle hidden content">'), "<summary>"),
+    (re.compile(r'(<i class="theme-switch [^>]*?)\s+title="[^"]*"'), r"\1"),
+)
+
+
+def without_thebe(
+    app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: object
+) -> None:
+    """Leave thebe's scripts and styles out of a page."""
+    for kind in ("script_files", "css_files"):
+        context[kind] = [
+            file
+            for file in context[kind]
+            if "thebe" not in f"{file} {getattr(file, 'attributes', {})}".lower()
+        ]
+
+
+def mend(app: Sphinx, exception: Exception | None) -> None:
+    """Put the theme's buttons right in the written pages."""
+    if exception or app.builder.name != "html":
+        return
+    for page in Path(app.outdir).rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        for pattern, replacement in MENDED:
+            text = pattern.sub(replacement, text)
+        page.write_text(text, encoding="utf-8")
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Called by Sphinx."""
+    app.connect("html-page-context", without_thebe, priority=900)
+    app.connect("build-finished", mend)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
