@@ -354,7 +354,7 @@ def test_a_run_is_not_overwritten(
         ("--student-steps 99", "was started with student steps 12, not 99"),
         ("--levels 2,3", "was started with levels (1, 2, 3), not (2, 3)"),
         ("--no-l1", "was started with l1 True, not False"),
-        ("--recipe paper", "was started with recipe quick, not paper"),
+        ("--recipe paper", "was started with recipe tiny, not paper"),
         ("--teacher imagenet", "was started with teacher random, not imagenet"),
     ],
 )
