@@ -11,7 +11,7 @@ OFFLINE := PYTHONPATH=$(CURDIR)/tests/offline
 STAGES ?= install lint types unit notebooks
 
 .DEFAULT_GOAL := help
-.PHONY: help install vendor lint format types unit notebooks test book browser links colab bench \
+.PHONY: help install vendor lint format types unit notebooks test book page browser links colab bench \
   constraints clean
 
 help: ## show this list
@@ -80,6 +80,9 @@ book: $(EXAMPLE)/evaluation.json vendor ## train on a drawn product, measure, bu
 	@$(PY) tools/check_book.py
 	@echo "The trained model, its figures and its best and worst cases: $(EXAMPLE)"
 	@echo "The book: open _build/html/index.html in a browser."
+
+page: vendor ## build one page and look at it: PAGE=book/02_measuring
+	$(OFFLINE) $(PY) tools/preview.py $(PAGE)
 
 browser: $(STAMP) ## open every built page in a headless Chromium and play with it (after book)
 	$(OFFLINE) $(PY) -m pytest tests/browser

@@ -22,7 +22,7 @@ NOTEBOOKS = sorted(
 )
 TARGETS = {
     "help", "install", "vendor", "lint", "format", "types", "unit", "notebooks", "test", "book",
-    "browser", "links", "colab", "bench", "constraints", "clean",
+    "page", "browser", "links", "colab", "bench", "constraints", "clean",
 }  # fmt: skip
 
 
