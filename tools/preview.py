@@ -1,7 +1,7 @@
-"""Build one page of the book by itself and look at it as the tests do: `make page PAGE=book/NAME`.
+"""Build one page of the book and look at it as the tests do: `make page PAGE=book/NAME`.
 
-What is wrong with it is printed, and pictures of it lie beside it: at a desk, on a telephone, in the
-dark. Links to other pages are not followed here; the whole build does that.
+What is wrong with it is printed, and pictures of it lie beside it: at a desk, on a telephone, in
+the dark. Links to other pages are not followed here; the whole build does that.
 """
 
 from __future__ import annotations
