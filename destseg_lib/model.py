@@ -82,7 +82,7 @@ class DeSTSeg(nn.Module):
         """Cosine distances of the levels, brought to ``size`` and multiplied or summed.
 
         Returns:
-            (B, 1, *size).
+            ``(B, 1, *size)``.
         """
         distances = torch.cat(
             [
@@ -100,7 +100,7 @@ class DeSTSeg(nn.Module):
     def logits(
         self, teacher: tuple[Tensor, ...], student: tuple[Tensor, ...], size: tuple[int, int]
     ) -> Tensor:
-        """The segmentation network's answer to normalised features, (B, 1, *size)."""
+        """The segmentation network's answer to normalised features, ``(B, 1, *size)``."""
         assert self.segmentation is not None, "this model has no segmentation network"
         fused = fuse(teacher, student, self.config.segmentation_input, size)
         logits: Tensor = self.segmentation(fused)
