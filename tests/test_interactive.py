@@ -19,7 +19,7 @@ from destseg_lib.interactive import (
     ThresholdExplorer,
     TrainingFilm,
 )
-from destseg_lib.interactive.element import fixed
+from destseg_lib.interactive.element import fixed, painted, runs
 
 
 @pytest.mark.parametrize("name", elements.ALL)
@@ -55,6 +55,29 @@ def test_a_kernel_sees_what_the_reader_changes(name):
 )  # fmt: skip
 def test_numbers_are_written_as_javascript_writes_them(value, digits, written):
     assert fixed(value, digits) == written
+
+
+def test_few_colours_stay_what_they_are_and_many_come_near():
+    rng = np.random.default_rng(8)
+    own = rng.integers(0, 256, (200, 3), dtype=np.uint8)
+    images = own[rng.integers(0, 200, (2, 20, 30))]
+    colours, painting = painted(images)
+    assert colours.shape == (256, 3)
+    np.testing.assert_array_equal(colours[painting], images)
+    ramp = np.broadcast_to(np.arange(256, dtype=np.uint8)[:, None], (1, 40, 256, 3))
+    many = np.stack(np.broadcast_arrays(*np.indices((40, 256)), 128), axis=2)[None].astype(np.uint8)
+    for stack in (ramp.copy(), many):
+        colours, painting = painted(stack)
+        assert np.abs(colours[painting].astype(int) - stack).mean() < 4
+
+
+@pytest.mark.parametrize("numbers", [[0, 0, 3, 3, 1, 0, 2], [5, 5], [0, 0], [1, 0, 0]])
+def test_runs_say_where_an_array_is_not_0(numbers):
+    filled = np.zeros(len(numbers), int)
+    for start, length, number in runs(np.array(numbers)):
+        assert number
+        filled[start : start + length] = number
+    assert filled.tolist() == numbers
 
 
 # Threshold explorer

@@ -1,12 +1,14 @@
 // ThresholdExplorer: one threshold, its outline, its four counts, and its place on three curves.
 
 function render({ model, el }) {
-  const { images, scores, regions, width, height, low, high, names } = model.get("data");
+  const { colours, images, scores, regions, width, height, low, high, names } = model.get("data");
   const box = frame(el, model, "ThresholdExplorer");
   const size = width * height;
-  const rgb = images.map(bytes);
+  const palette = bytes(colours);
+  const painted = images.map(bytes);
   const level = bytes(scores);
-  const region = bytes(regions);
+  const region = new Uint8Array(level.length);
+  for (const [start, length, number] of regions) region.fill(number, start, start + length);
   const top = 256; // one above the highest level: nothing is flagged
 
   // How many pixels of each region, and of none, have each level; then how many reach it.
@@ -71,8 +73,8 @@ function render({ model, el }) {
     views[n].draw((X, Y) => {
       if (edge(flagged, X, Y)) return ORANGE;
       if (edge(faulty, X, Y)) return SKY;
-      const i = 3 * (Math.floor(Y / scale) * width + Math.floor(X / scale));
-      return [rgb[n][i], rgb[n][i + 1], rgb[n][i + 2]];
+      const i = 3 * painted[n][Math.floor(Y / scale) * width + Math.floor(X / scale)];
+      return [palette[i], palette[i + 1], palette[i + 2]];
     }, `${names[n]}: orange outlines ${level.subarray(n * size, (n + 1) * size)
       .filter((q) => q >= t).length} flagged pixels, blue outlines ${
       region.subarray(n * size, (n + 1) * size).filter((r) => r > 0).length} faulty ones`);

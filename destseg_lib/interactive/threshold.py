@@ -17,7 +17,9 @@ from destseg_lib.interactive.element import (
     fixed,
     levels_of,
     packed,
+    painted,
     pictures,
+    runs,
     script,
     style,
 )
@@ -73,12 +75,14 @@ class ThresholdExplorer(anywidget.AnyWidget):
         self._regions = regions
         self._sizes = np.bincount(regions.ravel())
         super().__init__(level=level)
+        colours, painting = painted(stack)
         self.data = {
             "label": "Threshold explorer",
             "hint": "Move the threshold. Orange is what it flags, blue what is truly faulty.",
-            "images": [packed(image) for image in stack],
+            "colours": packed(colours),
+            "images": [packed(image) for image in painting],
             "scores": packed(self._levels),
-            "regions": packed(regions.astype(np.uint8)),
+            "regions": runs(regions),
             "height": stack.shape[1],
             "width": stack.shape[2],
             "low": self._low,
