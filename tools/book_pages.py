@@ -1,7 +1,8 @@
-"""Sphinx extension: what the theme puts into every page and this book does without.
+"""Sphinx extension: what would stand in every page and this book does without.
 
-Live code by way of another host is not offered, so its scripts go; and two buttons of the theme
-have names that disagree with what they show, which a screen reader's user cannot make sense of.
+Live code by way of another host is not offered, so its scripts go; two buttons of the theme have
+names that disagree with what they show, which a screen reader's user cannot make sense of; and the
+marks in cells that speak to the tests and to Colab say nothing to a reader of the book.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-# What a button shows is its name; a picture in a button needs none.
+# What a button shows is its name; a picture in a button needs none. Marks in cells go.
 MENDED = (
     (re.compile(r'(<button class="btn search-button-field[^>]*?) aria-label="Search"'), r"\1"),
     (re.compile(r'<summary aria-label="Toggle hidden content">'), "<summary>"),
+    (re.compile(r'<span class="c1"># (?:NBVAL_CHECK_OUTPUT|@title Solution)</span>\n'), ""),
     (re.compile(r'(<i class="theme-switch [^>]*?)\s+title="[^"]*"'), r"\1"),
 )
 
