@@ -1,4 +1,4 @@
-"""The command line: ``destseg train | evaluate | predict | make-data | study | download``.
+"""The command line, one function a command of ``destseg``.
 
 A mistake the user can mend is answered with its message and exit status 2; a run that was stopped
 and saved ends with status 130.
@@ -10,7 +10,6 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from destseg_lib.config import RECIPES
 from destseg_lib.data import find_categories
 from destseg_lib.device import keep_freed_memory, resolve_device
 from destseg_lib.download import download
-from destseg_lib.engine import RECORDS, read_folder, run_study
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.evaluation import evaluate, results_table
 from destseg_lib.listing import find_images
@@ -33,9 +31,8 @@ from destseg_lib.options import (
 from destseg_lib.prediction import predict
 from destseg_lib.pretrained import load_pretrained
 from destseg_lib.products import PRODUCTS
-from destseg_lib.report import write_report
 from destseg_lib.run import CONFIG, InterruptedRunError, load_run, read_run
-from destseg_lib.study import read_study
+from destseg_lib.study_commands import run_reproduce, run_study_part
 from destseg_lib.workflow import TrainingJob, train_category
 from destseg_lib.world import Counts, find_product, make_product
 
@@ -155,36 +152,6 @@ def run_make_data(options: argparse.Namespace) -> int:
     return 0
 
 
-def run_study_part(options: argparse.Namespace) -> int:
-    """``destseg study run`` and ``destseg study report``."""
-    if options.part == "report":
-        print(
-            write_report(*read_folder(options.records), options.out or options.records / "report")
-        )
-        return 0
-    study = read_study(Path(options.study))
-    if options.categories is not None:
-        study = replace(study, categories=tuple(options.categories))
-    if options.seeds is not None:
-        study = replace(study, seeds=tuple(options.seeds))
-    keep_freed_memory()
-    records = run_study(
-        study,
-        options.out,
-        WORLD,
-        resolve_device(options.device),
-        retries=options.retries,
-        retry_failed=options.retry_failed,
-        progress=not options.quiet,
-    )
-    failures = [record for record in records if record["status"] != "done"]
-    for record in failures:
-        where = f"{record['variant']}, {record['category']}, seed {record['seed']}"
-        print(f"destseg: failed: {where}: {record['error']}", file=sys.stderr)
-    print(f"{len(records) - len(failures)} of {len(records)} runs done: {options.out / RECORDS}")
-    return int(bool(failures))
-
-
 def run_download(options: argparse.Namespace) -> int:
     """``destseg download``: fetch, check and unpack one data set."""
     folder = download(options.dataset, options.root, options.url, progress=not options.quiet)
@@ -198,6 +165,7 @@ COMMANDS = {
     "predict": run_predict,
     "make-data": run_make_data,
     "study": run_study_part,
+    "reproduce": run_reproduce,
     "download": run_download,
 }
 

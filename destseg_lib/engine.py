@@ -3,6 +3,7 @@
 records.jsonl   one line a trial, done or failed
 study.json      what the records belong to
 students/       trained students, shared by the trials that differ only after them
+decoded/        decoded images, where several workers share them
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import json
 import os
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,8 @@ from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
 from destseg_lib.checkpoint import read_json, write_json
+from destseg_lib.config import Precision
+from destseg_lib.device import resolve_precision
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.study import Study, Trial, study_from_dict, trials
 from destseg_lib.trial import Workbench, run_trial
@@ -27,6 +32,7 @@ from destseg_lib.trial import Workbench, run_trial
 RECORDS = "records.jsonl"
 STUDY = "study.json"
 STUDENTS = "students"
+DECODED = "decoded"
 
 Record = dict[str, Any]
 
@@ -37,6 +43,7 @@ def run_study(
     world: Path,
     device: torch.device,
     *,
+    threads: int | None = None,
     retries: int = 1,
     retry_failed: bool = False,
     progress: bool = True,
@@ -48,6 +55,8 @@ def run_study(
         out: its folder; if it holds this study already, only what is missing is run.
         world: where drawn products are kept.
         device: of every trial.
+        threads: that torch may use on a CPU; None leaves it as it is. Figures depend on it in
+            their last digits.
         retries: how often a trial that fails is tried again before its failure is recorded.
         retry_failed: also run what is recorded as failed.
         progress: show bars.
@@ -58,14 +67,64 @@ def run_study(
     Raises:
         DeSTSegError: ``out`` holds another study, is in use, or cannot be written.
     """
-    with open_study(study, out):
+    with open_study(study, out), torch_threads(threads):
         bench = Workbench(out / STUDENTS, world, device, progress=progress)
         waiting = missing(study, out, retry_failed=retry_failed)
+        waiting = settle(waiting, study, out, lambda: resolve_precision("auto", device))
         with tqdm(waiting, desc=study.name, unit="run", disable=not progress) as bar:
             for trial in bar:
                 bar.set_postfix_str(f"{trial.variant}, {trial.category}, seed {trial.seed}")
-                append(out, attempt(trial, lambda t: run_trial(t, bench), retries))
+                record = attempt(trial, lambda t: run_trial(t, bench), retries)
+                append(out, {**record, "worker": 0})
     return read_records(study, out)
+
+
+@contextmanager
+def torch_threads(threads: int | None) -> Iterator[None]:
+    """Let torch use this many threads inside the block; None leaves their number alone.
+
+    Raises:
+        DeSTSegError: fewer than one.
+    """
+    if threads is not None and threads < 1:
+        raise DeSTSegError(f"{threads} threads cannot compute; give --threads 1 or more")
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads or before)
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def settle(
+    waiting: tuple[Trial, ...], study: Study, out: Path, decide: Callable[[], Precision]
+) -> tuple[Trial, ...]:
+    """Trials with the same arithmetic in place of precision ``auto``, for the whole of a study.
+
+    On a CPU ``auto`` is a measurement, and under load it may come out otherwise in another worker
+    or on another day; a study in two arithmetics would compare what is not comparable.
+
+    Args:
+        waiting: what is to be run.
+        study: that they belong to.
+        out: its folder; where records are, they decide.
+        decide: what ``auto`` is; asked at most once.
+    """
+    automatic = {t.key for t in trials(study) if t.config.precision == "auto"}
+    if not any(t.key in automatic for t in waiting):
+        return waiting
+    categories = {Path(name).name: name for name in study.categories}
+    decided = (
+        record["config"]["precision"]
+        for record in read_records(study, out)
+        if record["status"] == "done"
+        and (record["variant"], categories[record["category"]], record["seed"]) in automatic
+    )
+    precision = next(decided, None) or decide()
+    return tuple(
+        replace(t, config=replace(t.config, precision=precision)) if t.key in automatic else t
+        for t in waiting
+    )
 
 
 class open_study:

@@ -21,7 +21,7 @@ from destseg_lib.errors import DeSTSegError
 from destseg_lib.mode import WORLD, defaults
 from destseg_lib.products import PRODUCTS
 from destseg_lib.run import read_run
-from destseg_lib.study import STUDIES
+from destseg_lib.study_commands import add_reproduce, add_study
 from destseg_lib.world import Counts, rotation_for
 
 # Options that change the configuration, and where in it they go. An option that was not given is
@@ -58,7 +58,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_evaluate(commands.add_parser("evaluate", help="measure a run on labelled test images"))
     _add_predict(commands.add_parser("predict", help="score photographs and outline defects"))
     _add_make_data(commands.add_parser("make-data", help="draw products that need no download"))
-    _add_study(commands.add_parser("study", help="compare variants over categories and seeds"))
+    add_study(commands.add_parser("study", help="compare variants over categories and seeds"))
+    add_reproduce(commands.add_parser("reproduce", help="the paper's tables 4 to 6 on MVTec AD"))
     _add_download(commands.add_parser("download", help="fetch MVTec AD or DTD"))
     return parser
 
@@ -219,22 +220,6 @@ def _add_make_data(parser: argparse.ArgumentParser) -> None:
             f"--{name}", type=int, default=default, metavar="N", help=f"{what}; default: {default}"
         )
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
-
-
-def _add_study(parser: argparse.ArgumentParser) -> None:
-    parts = parser.add_subparsers(required=True, metavar="run|report", dest="part")
-    run = parts.add_parser("run", help="run what is missing of a study")
-    run.add_argument("study", metavar="FILE", help=f"or one that ships: {', '.join(STUDIES)}")
-    run.add_argument("--out", type=Path, required=True, metavar="DIR", help="of its records")
-    run.add_argument("--categories", nargs="+", metavar="NAME", help="in place of the study's")
-    run.add_argument("--seeds", nargs="+", type=int, metavar="N", help="in place of the study's")
-    run.add_argument("--retries", type=int, default=1, metavar="N", help="of a failing run")
-    run.add_argument("--retry-failed", action="store_true", help="also what is recorded as failed")
-    run.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
-    run.add_argument("--quiet", action="store_true", help="no progress bars")
-    report = parts.add_parser("report", help="means, spreads and intervals of its records")
-    report.add_argument("records", type=Path, metavar="DIR", help="as --out of run")
-    report.add_argument("--out", type=Path, metavar="DIR", help="default: DIR/report")
 
 
 def _add_data(parser: argparse.ArgumentParser, what: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -46,15 +46,24 @@ class Workbench:
         students: a folder for the weights of trained students; machines may share it.
         world: where drawn products are kept.
         device: trials run on.
+        decoded: a folder for decoded images, mapped into memory, so that all workers of a machine
+            decode once and hold one copy; None keeps them in this process.
         progress: show bars.
     """
 
     def __init__(
-        self, students: Path, world: Path, device: torch.device, *, progress: bool = True
+        self,
+        students: Path,
+        world: Path,
+        device: torch.device,
+        *,
+        decoded: Path | None = None,
+        progress: bool = True,
     ) -> None:
         self.students = students
         self.world = world
         self.device = device
+        self.decoded = decoded
         self.progress = progress
         self._made: dict[object, Any] = {}
 
@@ -79,7 +88,7 @@ class Workbench:
         config, category = trial.config, self.category(trial.category)
         pixels: Pixels = self.once(
             ("good", trial.category, config.image_size),
-            lambda: load_images(category.train, config.image_size, progress=self.progress).pixels,
+            lambda: self._decode(category.train, config.image_size),
         )
         kept, _ = hold_out(len(pixels), config.holdout, config.seed)
         if trial.good_images is not None:
@@ -106,9 +115,17 @@ class Workbench:
         assert folder is not None
         read: Pixels = self.once(
             ("textures", size, folder),
-            lambda: load_images(find_images([Path(folder)]), size, progress=self.progress).pixels,
+            lambda: self._decode(find_images([Path(folder)]), size),
         )
         return read
+
+    def _decode(self, paths: Sequence[Path], size: int) -> Pixels:
+        if self.decoded is None:
+            return load_images(paths, size, progress=self.progress).pixels
+        kept = load_images(
+            paths, size, cache_dir=self.decoded, memory_share=0.0, progress=self.progress
+        )
+        return kept.pixels
 
     def teacher(self, name: str) -> Teacher:
         """A teacher, loaded once."""
@@ -127,6 +144,7 @@ def run_trial(trial: Trial, bench: Workbench) -> dict[str, Any]:
     Raises:
         DeSTSegError: bad input, or training diverged.
     """
+    started = time.perf_counter()
     precision = resolve_precision(trial.config.precision, bench.device)
     config = replace(trial.config, precision=precision)
     category = bench.category(trial.category)
@@ -134,7 +152,9 @@ def run_trial(trial: Trial, bench: Workbench) -> dict[str, Any]:
     teacher = bench.teacher(trial.teacher)
     model = DeSTSeg(teacher, config.model, torch.Generator().manual_seed(config.seed))
     model = prepare(model, bench.device)
-    seconds = {"student": _shared_student(trial, model, images, config, bench), "segmentation": 0.0}
+    seconds = {"setup": round(time.perf_counter() - started, 2)}
+    seconds["student"] = _shared_student(trial, model, images, config, bench)
+    seconds["segmentation"] = 0.0
     if config.model.segmentation:
         seconds["segmentation"] = _train(model, images, config, "segmentation", bench)
     started = time.perf_counter()
@@ -161,6 +181,12 @@ def run_trial(trial: Trial, bench: Workbench) -> dict[str, Any]:
     }
 
 
+def student_file(students: Path, trial: Trial) -> Path:
+    """Where a trial's trained student is kept; its precision must be settled."""
+    # Another arithmetic gives another student.
+    return students / f"{trial.student}-{trial.config.precision}.safetensors"
+
+
 def _shared_student(
     trial: Trial,
     model: DeSTSeg,
@@ -170,8 +196,7 @@ def _shared_student(
 ) -> float:
     """Load the student if a trial that shares it has trained it, else train and keep it."""
     bench.students.mkdir(parents=True, exist_ok=True)
-    # Another arithmetic gives another student.
-    file = bench.students / f"{trial.student}-{config.precision}.safetensors"
+    file = student_file(bench.students, replace(trial, config=config))
     with FileLock(file.with_suffix(".lock")):
         if file.exists():
             weights = read_weights_file(file)

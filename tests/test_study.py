@@ -212,6 +212,63 @@ def test_a_trial_that_fails_is_tried_again_then_recorded_and_the_rest_goes_on(
     assert [r["status"] for r in mended] == ["done"] * 6
 
 
+def test_a_study_has_one_precision_whoever_runs_it_and_when(study, tmp_path, monkeypatch):
+    """On a CPU 'auto' is measured: it must not come out otherwise in the middle of a study."""
+    settings = {**study.settings, "precision": "auto"}
+    variants = {"whole": {}, "exact": {"precision": "fp32"}}
+    automatic = replace(study, settings=settings, variants=variants, paper={})
+    asked: list[str] = []
+
+    def measured(precision, device):
+        asked.append(precision)
+        return "bf16" if len(asked) == 1 else "fp32"
+
+    monkeypatch.setattr(engine, "resolve_precision", measured)
+    monkeypatch.setattr(engine, "missing", lambda s, out, **_: trials(s)[:1])
+    run(automatic, tmp_path / "out")
+    monkeypatch.undo()
+    monkeypatch.setattr(engine, "resolve_precision", measured)
+    records = run(automatic, tmp_path / "out")
+    assert asked == ["auto"]  # the first record decides for the rest
+    assert [r["config"]["precision"] for r in records] == ["bf16", "fp32"] * 2
+    assert {r["worker"] for r in records} == {0}
+
+
+def test_threads_are_set_for_the_study_and_put_back(study, tmp_path):
+    before = torch.get_num_threads()
+    other = 1 if before > 1 else 2
+    alone = replace(study, seeds=(0,), variants={"whole": {}}, paper={})
+    records = run(alone, tmp_path / "out", threads=other)
+    assert [r["provenance"]["threads"] for r in records] == [other]
+    assert torch.get_num_threads() == before
+    with pytest.raises(DeSTSegError, match="0 threads cannot compute"):
+        run(study, tmp_path / "out0", threads=0)
+
+
+def test_decoded_images_kept_in_a_file_are_the_same(study, tmp_path):
+    trial = trials(study)[0]
+    alone = Workbench(tmp_path, tmp_path, CPU, progress=False)
+    shared = Workbench(tmp_path, tmp_path, CPU, decoded=tmp_path / "decoded", progress=False)
+    assert (alone.good(trial) == shared.good(trial)).all()
+    assert len(list((tmp_path / "decoded").glob("*.npy"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--workers 2", "--workers needs --engine ray"),
+        ("--gpus-per-run 0.5", "--gpus-per-run needs --engine ray"),
+        ("--retries -1", "--retries -1 cannot be"),
+        ("--engine ray --workers 0", "0 workers cannot run anything"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(tmp_path, capsys, options, message):
+    command = ["study", "run", "table5", "--out", str(tmp_path / "out"), *options.split()]
+    assert cli.main(command) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_more_images_than_there_are_is_a_failure_that_says_so(study, tmp_path):
     many = replace(study, variants={"many": {"good_images": 50}}, reference="many", paper={})
     records = run(many, tmp_path / "out", retries=0)

@@ -1,0 +1,194 @@
+"""What Ray costs: a study of 24 short runs on two local workers against two plain processes.
+
+Both sides run ``destseg study run`` as a user does, with the same threads a run, from the start of
+Python to its end. The plain side is two processes beside each other, each with half of the seeds;
+the other is one command with ``--engine ray --workers 2``, Ray's start included. The sides take
+turns. Time by the clock is what counts on a quiet machine; on a busy one processor time says more,
+so both are recorded, the latter apart for workers, the commanding process and Ray's own processes.
+
+Run: ``python benchmarks/ray_overhead.py [--rounds N] [--steps N] [--json FILE]``. Linux.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from destseg_lib.provenance import provenance
+from destseg_lib.world import Counts, make_product
+
+SEEDS = (0, 1, 2, 3)
+STUDY = """
+name = "24 short runs"
+reference = "whole"
+categories = ["{folder}/metal", "{folder}/wood"]
+seeds = [0, 1, 2, 3]
+
+[settings]
+image_size = 64
+batch_size = 8
+"model.width" = 0.25
+"model.segmentation_width" = 0.125
+"student.steps" = {steps}
+"segmentation.steps" = {steps}
+precision = "fp32"
+teacher = "random"
+
+[variants.whole]
+
+[variants."without L1"]
+l1 = false
+
+[variants."cosine distances"]
+"model.segmentation_input" = "cosine"
+"""
+EVERY = 0.1  # seconds between looks at the processes
+
+
+def command(study: Path, out: Path, *options: str) -> list[str]:
+    base = [sys.executable, "-m", "destseg_lib.cli", "study", "run", str(study), "--out", str(out)]
+    return [*base, "--threads", "1", "--device", "cpu", *options]
+
+
+def kind(process: psutil.Process, drivers: set[int]) -> str:
+    if process.pid in drivers:
+        return "driver"
+    return "workers" if "Worker" in (process.cmdline() or [""])[0] else "ray"
+
+
+def watch(commands: list[list[str]], folder: Path) -> dict[str, Any]:
+    """Run commands beside each other; seconds by the clock, and of processors by kind."""
+    environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
+    environment |= {"OMP_NUM_THREADS": "1"}
+    said = (folder / "said").open("w+")
+    began = time.perf_counter()
+    running = [
+        subprocess.Popen(one, stdout=subprocess.DEVNULL, stderr=said, env=environment)
+        for one in commands
+    ]
+    drivers = {process.pid for process in running}
+    spent: dict[tuple[int, float], tuple[str, float]] = {}
+    while any(process.poll() is None for process in running):
+        for pid in drivers:
+            try:
+                tree = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+            except psutil.Error:
+                continue
+            for process in tree:
+                try:
+                    times = process.cpu_times()
+                    key = process.pid, process.create_time()
+                    spent[key] = kind(process, drivers), times.user + times.system
+                except psutil.Error:
+                    continue
+        time.sleep(EVERY)
+    seconds = time.perf_counter() - began
+    said.seek(0)
+    text = said.read()
+    if any(process.returncode for process in running):
+        raise SystemExit(text)
+    ready = re.search(r"ready after ([\d.]+) s", text)
+    processor = {
+        one: sum(s for of, s in spent.values() if of == one) for one in ("driver", "workers", "ray")
+    }
+    return {
+        "seconds": seconds,
+        "processor_seconds": processor,
+        "processor_total": sum(processor.values()),
+        "ray_ready_after": float(ready[1]) if ready else None,
+    }
+
+
+def plain(study: Path, folder: Path) -> dict[str, Any]:
+    halves = (SEEDS[:2], SEEDS[2:])
+    return watch(
+        [
+            command(study, folder / f"plain{n}", "--quiet", "--seeds", *map(str, half))
+            for n, half in enumerate(halves)
+        ],
+        folder,
+    )
+
+
+def on_ray(study: Path, folder: Path) -> dict[str, Any]:
+    return watch([command(study, folder / "ray", "--engine", "ray", "--workers", "2")], folder)
+
+
+def figures(*outs: Path) -> dict[tuple[Any, ...], float]:
+    lines = [line for out in outs for line in (out / "records.jsonl").read_text().splitlines()]
+    found = [json.loads(line) for line in lines]
+    return {(r["variant"], r["category"], r["seed"]): r["pixel_ap"] for r in found}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=100, help="of each phase of each run")
+    options = parser.parse_args()
+    torch.set_num_threads(1)  # for the provenance
+    rounds: dict[str, list[dict[str, Any]]] = {"plain": [], "ray": []}
+    load = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for product in ("metal", "wood"):
+            make_product(product, folder, 64, Counts(40, 20, 5), progress=False)
+        study = folder / "study.toml"
+        study.write_text(STUDY.format(folder=folder, steps=options.steps))
+        for n in range(options.rounds):
+            place = folder / str(n)
+            place.mkdir()
+            order = ((plain, "plain"), (on_ray, "ray"))
+            for side, key in order if n % 2 == 0 else order[::-1]:
+                load.append(os.getloadavg()[0])
+                rounds[key].append(side(study, place))
+                print(n, key, json.dumps(rounds[key][-1]), f"load {load[-1]:.1f}", flush=True)
+            same = figures(place / "plain0", place / "plain1") == figures(place / "ray")
+            if not same or len(figures(place / "ray")) != 24:
+                raise SystemExit("the two sides gave different records")
+            record = summary(rounds, load, options.steps)
+            if options.json:
+                options.json.write_text(json.dumps(record, indent=2) + "\n")
+    print(json.dumps({key: record[key] for key in ("clock", "processor")}, indent=2))
+
+
+def summary(
+    rounds: dict[str, list[dict[str, Any]]], load: list[float], steps: int
+) -> dict[str, Any]:
+    def compared(of: str) -> dict[str, Any]:
+        one, other = ([r[of] for r in rounds[side]] for side in ("plain", "ray"))
+        ratios = [b / a - 1 for a, b in zip(one, other, strict=True)]
+        return {
+            "plain": statistics.median(one),
+            "ray": statistics.median(other),
+            "overhead": statistics.median(other) / statistics.median(one) - 1,
+            "overhead_by_round": ratios,
+        }
+
+    return {
+        "what": f"24 runs of {steps} + {steps} steps, two at once, 1 thread each; identical "
+        f"figures; median of {len(rounds['ray'])} rounds in turn",
+        "clock": compared("seconds"),
+        "processor": compared("processor_total"),
+        "start_up": statistics.median(r["ray_ready_after"] for r in rounds["ray"]),
+        "load_before": load,
+        "cores": os.cpu_count(),
+        "rounds": rounds,
+        "provenance": provenance(torch.device("cpu")),
+    }
+
+
+if __name__ == "__main__":
+    main()

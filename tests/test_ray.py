@@ -1,0 +1,235 @@
+"""A study on Ray: the records of one process, whatever dies on the way.
+
+Ray is started once for most of these, as a caller who has it running would; the driver that is
+killed starts its own.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+
+from destseg_lib.cluster import ADDRESS, Wish, connected
+from destseg_lib.engine import RECORDS, STUDENTS, missing, read_records, run_study
+from destseg_lib.errors import DeSTSegError
+from destseg_lib.ray_engine import run_study_on_ray
+from destseg_lib.study import Study, read_study
+from destseg_lib.world import Counts, make_product
+
+# Not importorskip: the library says how Ray is to be imported.
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        importlib.util.find_spec("ray") is None,
+        reason="Ray is not installed: pip install -e .[ray]",
+    ),
+]
+
+ONE, TWO = Wish(workers=1, threads=1), Wish(workers=2, threads=1)
+TABLE = """
+name = "small"
+reference = "whole"
+categories = ["{category}"]
+seeds = [0, 1]
+
+[settings]
+image_size = 32
+batch_size = 2
+"model.width" = 0.0625
+"model.segmentation_width" = 0.0625
+"student.steps" = 8
+"segmentation.steps" = 8
+precision = "fp32"
+teacher = "random"
+
+[variants.whole]
+
+[variants."without L1"]
+l1 = false
+
+[variants."without segmentation"]
+"model.segmentation" = false
+"""
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("world")
+    category = make_product("metal", folder, 64, Counts(6, 3, 1), progress=False)
+    file = folder / "small.toml"
+    file.write_text(TABLE.format(category=category))
+    return file
+
+
+@pytest.fixture(scope="module")
+def study(file: Path) -> Study:
+    return read_study(file)
+
+
+@pytest.fixture(scope="module")
+def alone(study: Study, tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
+    """The records of one process, one thread a run: what every other way must give."""
+    return in_process(study, tmp_path_factory.mktemp("alone"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray() -> Iterator[Any]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv(ADDRESS, raising=False)
+        with connected(TWO) as running:
+            yield running
+
+
+def on_ray(study: Study, out: Path, wish: Wish = TWO, **options: Any) -> list[dict]:
+    return run_study_on_ray(study, out, out / "world", "cpu", wish, progress=False, **options)
+
+
+def in_process(study: Study, out: Path, **options: Any) -> list[dict]:
+    device = torch.device("cpu")
+    return run_study(study, out, out / "world", device, threads=1, progress=False, **options)
+
+
+def timeless(records: list[dict]) -> list[dict]:
+    """Records without time and worker; another commit may be made while these tests run."""
+    kept = json.loads(json.dumps(records))
+    for record in kept:
+        del record["seconds"], record["worker"]
+        del record["provenance"]["finished"], record["provenance"]["commit"]
+    return kept
+
+
+def lines(out: Path) -> list[str]:
+    return (out / RECORDS).read_text().splitlines() if (out / RECORDS).exists() else []
+
+
+def children(name: str, of: int | None = None) -> list[psutil.Process]:
+    found = []
+    for process in psutil.Process(of).children(recursive=True):
+        try:
+            if process.cmdline()[:1] == [name] or not name:
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+class Killer(threading.Thread):
+    """Kills the first worker that is seen in the middle of a run."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.killed: list[int] = []
+        self.start()
+
+    def run(self) -> None:
+        deadline = time.monotonic() + 120
+        while not self.killed and time.monotonic() < deadline:
+            for process in children("ray::Worker.run")[:1]:
+                process.kill()
+                self.killed.append(process.pid)
+            time.sleep(0.02)
+
+
+def test_nothing_listens_beyond_this_machine_and_no_dashboard_is_served(ray):
+    assert ray.util.get_node_ip_address() == "127.0.0.1"
+    listening = {
+        connection.laddr.ip.removeprefix("::ffff:")
+        for process in children("")
+        for connection in process.net_connections()
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert listening == {"127.0.0.1"}
+    assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
+
+
+def test_two_workers_give_the_records_of_one_process(study, alone, tmp_path):
+    records = on_ray(study, tmp_path)
+    assert timeless(records) == timeless(alone)
+    assert {r["provenance"]["threads"] for r in records} == {1}
+    assert {r["worker"] for r in records} <= {0, 1}
+    assert len(lines(tmp_path)) == 6
+    # Each student was trained once, though three trials share it.
+    assert sum(r["seconds"]["student"] > 0 for r in records) == 2
+    assert len(list((tmp_path / STUDENTS).glob("*.safetensors"))) == 2
+    # Nothing is left to do, so nothing is done.
+    assert on_ray(study, tmp_path) == records
+
+
+def test_a_worker_killed_in_the_middle_of_a_run_costs_nothing(study, alone, tmp_path):
+    killer = Killer()
+    records = on_ray(study, tmp_path)
+    assert len(killer.killed) == 1
+    assert timeless(records) == timeless(alone)
+    assert len(lines(tmp_path)) == 6
+
+
+def test_a_run_that_takes_its_worker_with_it_is_recorded_once_it_has_had_its_tries(
+    study, alone, tmp_path
+):
+    killer = Killer()
+    records = on_ray(study, tmp_path, retries=0)
+    assert len(killer.killed) == 1
+    failures = [r for r in records if r["status"] == "failed"]
+    assert [(r["tries"], r["error"]) for r in failures] == [
+        (1, "WorkerDiedError: the worker's process ended (killed, or out of memory)")
+    ]
+    mended = in_process(study, tmp_path, retry_failed=True)  # either engine goes on with it
+    assert timeless(mended) == timeless(alone)
+
+
+def test_a_trial_that_fails_is_recorded_and_the_rest_goes_on(study, alone, tmp_path):
+    variants = {**study.variants, "many": {"good_images": 50}}
+    records = on_ray(replace(study, variants=variants, seeds=(0,)), tmp_path, ONE)
+    assert [r["status"] for r in records] == ["done"] * 3 + ["failed"]
+    assert "good_images is 50, and " in records[3]["error"]
+    assert (records[3]["tries"], records[3]["where"].split(":")[0]) == (2, "trial.py")
+    assert timeless(records[:3]) == timeless([r for r in alone if r["seed"] == 0])
+
+
+def test_a_worker_that_cannot_work_stops_the_study_and_says_why(study, tmp_path, monkeypatch):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    monkeypatch.setattr(Path, "cwd", lambda: gone)
+    with pytest.raises(DeSTSegError, match="cannot work: a worker's machine has no folder"):
+        on_ray(study, tmp_path / "out", ONE)
+
+
+def test_a_killed_driver_goes_on_with_what_is_missing(study, file, alone, tmp_path):
+    command = [
+        sys.executable, "-m", "destseg_lib.cli", "study", "run", str(file), "--out", str(tmp_path),
+        "--engine", "ray", "--workers", "2", "--threads", "1", "--device", "cpu", "--quiet",
+    ]  # fmt: skip
+    driver = subprocess.Popen(command, cwd=tmp_path)
+    deadline = time.monotonic() + 240
+    while not lines(tmp_path) and driver.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert driver.poll() is None, "it ended before it could be killed"
+    left_behind = children("", driver.pid)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    before = lines(tmp_path)
+    assert 1 <= len(before) < 6
+    assert len(missing(study, tmp_path)) == 6 - len(before)
+    records = on_ray(study, tmp_path)
+    assert lines(tmp_path)[: len(before)] == before
+    assert len(lines(tmp_path)) == 6
+    assert timeless(records) == timeless(alone)
+    assert read_records(study, tmp_path) == records
+    # Ray ends what belonged to the killed driver.
+    assert psutil.wait_procs(left_behind, timeout=60)[1] == []
