@@ -13,6 +13,7 @@ except ImportError as error:
         "The interactives need the package anywidget: pip install 'destseg_lib[interactive]'."
     ) from error
 
+from destseg_lib.interactive.ablation import AblationExplorer
 from destseg_lib.interactive.corruption import CorruptionLab
 from destseg_lib.interactive.film import TrainingFilm
 from destseg_lib.interactive.fusion import FusionByHand
@@ -20,6 +21,7 @@ from destseg_lib.interactive.similarity import SimilarityProbe
 from destseg_lib.interactive.threshold import ThresholdExplorer
 
 __all__ = [
+    "AblationExplorer",
     "CorruptionLab",
     "FusionByHand",
     "SimilarityProbe",
