@@ -92,7 +92,7 @@ def connected(wish: Wish) -> Iterator[Any]:
             ray.init(address=address, log_to_driver=False, logging_level="ERROR")
         except Exception as error:  # Ray raises many kinds, and bare ones
             raise DeSTSegError(
-                f"no Ray cluster answers at {ADDRESS}={address} ({_first_line(error)}); start it "
+                f"no Ray cluster answers at {ADDRESS}={address} ({first_line(error)}); start it "
                 f"with 'ray start --head', or unset {ADDRESS} to use this machine alone"
             ) from error
     try:
@@ -180,10 +180,11 @@ def _start(ray: Any, wish: Wish) -> None:
             ray.shutdown()
             if left == 0:
                 raise DeSTSegError(
-                    f"Ray did not start on this machine ({_first_line(error)}); give the command "
+                    f"Ray did not start on this machine ({first_line(error)}); give the command "
                     "again when the machine is less busy, or leave --engine out"
                 ) from error
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """What an error says, without the remote traceback that Ray puts below."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -11,6 +11,7 @@ data, at the same place.
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import time
 from collections import Counter
@@ -21,7 +22,7 @@ import torch
 from tqdm.auto import tqdm
 
 from destseg_lib import __version__
-from destseg_lib.cluster import Share, Wish, cluster_address, connected, share_out
+from destseg_lib.cluster import Share, Wish, cluster_address, connected, first_line, share_out
 from destseg_lib.config import Precision
 from destseg_lib.device import keep_freed_memory, resolve_device, resolve_precision
 from destseg_lib.engine import (
@@ -132,7 +133,12 @@ def run_study_on_ray(
             with connected(wish) as ray:
                 share = share_out(wish, _device(ray, device), _nodes(ray))
                 crew = _Crew(ray, share, out, world, retries, begun, progress)
-                crew.run(study, waiting)
+                try:
+                    crew.run(study, waiting)
+                finally:
+                    crew.dismiss()
+            if not missing(study, out):
+                shutil.rmtree(out / DECODED, ignore_errors=True)  # gigabytes, for MVTec AD
     return read_records(study, out)
 
 
@@ -181,6 +187,11 @@ class _Crew:
                 elif ended is not None:
                     left.insert(0, ended)
 
+    def dismiss(self) -> None:
+        """End the workers; Ray itself may go on, where somebody else started it."""
+        for actor in self.actors:
+            self.ray.kill(actor)
+
     def _hire(self, number: int) -> Any:
         kind = self.ray.remote(num_cpus=self.share.threads, num_gpus=self.share.gpus)(Worker)
         actor = kind.remote(
@@ -212,6 +223,7 @@ class _Crew:
             # A trial never raises, so this is about the worker itself.
             raise DeSTSegError(f"worker {number} cannot work: {error.cause or error}") from error
         except errors.RayError as error:
+            self.ray.kill(self.actors[number])  # it may be out of reach and still alive
             self.actors[number] = self._hire(number)
             return trial, self._died(number, trial, error)
         self.idle.add(number)
@@ -227,7 +239,7 @@ class _Crew:
         if trial is None and self.deaths[who] >= LIVES:
             raise DeSTSegError(
                 f"worker {number} died {LIVES} times as it started "
-                f"({str(error).splitlines()[0]}); is this version of destseg_lib installed on "
+                f"({first_line(error)}); is this version of destseg_lib installed on "
                 "every machine, and is there memory enough?"
             ) from error
         if trial is None or self.deaths[who] <= self.retries:

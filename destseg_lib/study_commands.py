@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -160,7 +161,8 @@ def _estimate(study: Study, waiting: tuple[Trial, ...], options: argparse.Namesp
     gpus = torch.cuda.device_count() if device.type == "cuda" else 0
     workers = 1
     if options.engine == "ray":
-        workers = options.workers or max(1, int(gpus / (options.gpus_per_run or 1)))
+        fit = int(gpus / (options.gpus_per_run or 1)) if gpus else os.cpu_count() or 1
+        workers = options.workers or max(1, fit if gpus else fit // (options.threads or 2))
     print(describe_estimate(study, work(waiting, costs, trained), costs, workers), flush=True)
     if options.engine != "ray" and gpus > 1:
         print(f"{gpus} GPUs are here and one will be used: --engine ray uses them all", flush=True)
