@@ -71,6 +71,17 @@ def test_few_colours_stay_what_they_are_and_many_come_near():
         assert np.abs(colours[painting].astype(int) - stack).mean() < 4
 
 
+def test_a_rare_colour_is_kept():
+    rng = np.random.default_rng(4)
+    grey = np.clip(rng.normal(130, 25, (4, 64, 64, 1)), 0, 255)
+    images = np.clip(grey + rng.normal(0, 3, (4, 64, 64, 3)), 0, 255).astype(np.uint8)
+    images[2, 10:14, 20:26] = 150, 80, 40  # rust
+    colours, painting = painted(images)
+    difference = np.abs(colours[painting].astype(int) - images)
+    assert difference[2, 10:14, 20:26].max() <= 4
+    assert difference.max() <= 12
+
+
 @pytest.mark.parametrize("numbers", [[0, 0, 3, 3, 1, 0, 2], [5, 5], [0, 0], [1, 0, 0]])
 def test_runs_say_where_an_array_is_not_0(numbers):
     filled = np.zeros(len(numbers), int)

@@ -72,7 +72,9 @@ def painted(stack: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uin
     """
     count, height, width, _ = stack.shape
     sheet = Image.fromarray(stack.reshape(count * height, width, 3))
-    few = sheet.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    # Pillow's usual choice, median cut, spends all on a plate's greys and makes its rust grey too.
+    cover = Image.Quantize.MAXCOVERAGE
+    few = sheet.quantize(256, method=cover, kmeans=3, dither=Image.Dither.NONE)
     colours = np.zeros((256, 3), np.uint8)
     used = np.array(few.getpalette(), np.uint8).reshape(-1, 3)
     colours[: len(used)] = used
