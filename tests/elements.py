@@ -6,6 +6,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from destseg_lib import interactive
+from destseg_lib.study import Study
 
 
 def explorer() -> interactive.ThresholdExplorer:
@@ -44,11 +45,37 @@ def film() -> interactive.TrainingFilm:
     panels = {
         name: rng.integers(0, 256, (6, 16, 16, 3), dtype=np.uint8) for name in ("student", "map")
     }
+    still = {"photograph": rng.integers(0, 256, (1, 16, 16, 3), dtype=np.uint8)}
     losses = {"loss": [3.0, 1.5, 0.75, 0.4, 0.3125, 0.25]}
-    return interactive.TrainingFilm([0, 10, 20, 40, 80, 160], panels, losses)
+    return interactive.TrainingFilm([0, 10, 20, 40, 80, 160], still | panels, losses)
+
+
+def study() -> tuple[Study, list[dict]]:
+    """A study of two categories, one variant of which has not run on the second."""
+    variants = {"whole": {}, "without L1": {"l1": False}, "cosine": {"denoising": False}}
+    declared = Study("a study", "tiny", ("metal", "a/tile"), (0, 1), variants, "whole")
+    rng = np.random.default_rng(6)
+    records = [
+        {"variant": variant, "category": category, "seed": seed, "status": "done"}
+        | {figure: float(rng.random()) for figure in ("image_auroc", "pixel_ap", "iap", "aupro")}
+        for variant in variants
+        for category in ("metal", "tile")
+        for seed in (0, 1)
+        if (variant, category) != ("cosine", "tile")
+    ]
+    return declared, records
+
+
+def of(records: list[dict], category: str) -> list[dict]:
+    return [record for record in records if record["category"] == category]
+
+
+def ablation() -> interactive.AblationExplorer:
+    return interactive.AblationExplorer([study()])
 
 
 ALL = {
+    "AblationExplorer": ablation,
     "ThresholdExplorer": explorer,
     "CorruptionLab": laboratory,
     "SimilarityProbe": probe,

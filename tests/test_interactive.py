@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import elements
 import numpy as np
 import pytest
@@ -10,9 +12,11 @@ from scipy.ndimage import label
 from sklearn.metrics import average_precision_score, confusion_matrix, roc_auc_score
 from sklearn.metrics.pairwise import cosine_similarity
 
+from destseg_lib.comparison import compare
 from destseg_lib.corruption import perlin_noise, rotate
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.interactive import (
+    AblationExplorer,
     CorruptionLab,
     FusionByHand,
     SimilarityProbe,
@@ -230,6 +234,13 @@ def test_fusion_refuses_two_levels_and_a_learned_map_that_is_not_there():
 # Training film
 
 
+def test_a_picture_that_stands_still_travels_once():
+    moving, still = np.zeros((6, 4, 4, 3), np.uint8), np.full((1, 4, 4, 3), 7, np.uint8)
+    film = TrainingFilm(range(6), {"map": moving, "photograph": still})
+    assert [frame[1] is None for frame in film.data["frames"]] == [False] + [True] * 5
+    assert film.displayed(5)["brightness"] == "7.0"
+
+
 def test_a_film_shows_its_figures_and_refuses_gaps():
     film = elements.film()
     assert film.displayed(4)["step"] == "80"
@@ -241,3 +252,32 @@ def test_a_film_shows_its_figures_and_refuses_gaps():
         TrainingFilm(range(6), {"map": frames, "student": frames[:5]})
     with pytest.raises(DeSTSegError, match="must be finite"):
         TrainingFilm(range(6), {"map": frames}, {"loss": [1, 2, 3, 4, 5, np.nan]})
+
+
+# Ablation explorer
+
+
+def test_the_ablation_explorer_shows_what_the_report_says():
+    explorer = elements.ablation()
+    (study, records), category = elements.study(), "metal"
+    rows = compare(replace(study, categories=(category,)), elements.of(records, category), "iap")
+    for row in rows:
+        shown = explorer.displayed(category, "iap", row.variant)
+        assert row.mean is not None and row.spread is not None
+        assert shown["mean"] == fixed(100 * row.mean, 1)
+        assert shown["spread"] == fixed(100 * row.spread, 1)
+        if row.difference is not None:
+            assert shown["verdict"] == row.difference.verdict
+            assert shown["difference"].startswith(f"{100 * row.difference.mean:+.1f} [")
+    assert explorer.displayed("tile", "iap", "cosine")["mean"] == "not run yet"
+
+
+def test_the_ablation_explorer_refuses_what_it_cannot_compare():
+    study, records = elements.study()
+    with pytest.raises(DeSTSegError, match="No run has finished"):
+        AblationExplorer([(study, [])])
+    with pytest.raises(DeSTSegError, match="no figure 'auc'"):
+        AblationExplorer([(study, records)], figures=["auc"])
+    other = replace(study, variants={"whole": {}})
+    with pytest.raises(DeSTSegError, match="different variants"):
+        AblationExplorer([(study, records), (other, records)])

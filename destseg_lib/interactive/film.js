@@ -3,7 +3,9 @@
 function render({ model, el }) {
   const { width, height, panels, frames, steps, figures } = model.get("data");
   const box = frame(el, model, "TrainingFilm");
-  const pictures = frames.map((frame) => frame.map(bytes));
+  // A panel that stands still is in the first frame only.
+  const stills = frames[0].map(bytes);
+  const pictures = frames.map((frame) => frame.map((text, p) => (text === null ? stills[p] : bytes(text))));
   const last = frames.length - 1;
   slider(box, model, "frame", "Training step", { min: 0, max: last, format: (n) => String(steps[n]) });
   const play = make("button", { type: "button" }, "Play");

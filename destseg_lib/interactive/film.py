@@ -43,10 +43,17 @@ class TrainingFilm(anywidget.AnyWidget):
     ) -> None:
         """Take F steps, panels by name (F, H, W, 3) of uint8, and figures by name, F values each.
 
+        A panel of a single picture, (1, H, W, 3), stands still, and travels with the page once.
+
         Raises:
             DeSTSegError: there are fewer than five frames, or lengths or sizes disagree.
         """
         stacks = {name: pictures(panel, f"frames of {name!r}") for name, panel in panels.items()}
+        stills = [len(stack) == 1 for stack in stacks.values()]
+        stacks = {
+            name: np.repeat(stack, len(steps), axis=0) if len(stack) == 1 else stack
+            for name, stack in stacks.items()
+        }
         columns = {name: [float(v) for v in column] for name, column in (figures or {}).items()}
         shapes = {stack.shape for stack in stacks.values()}
         lengths = {len(stack) for stack in stacks.values()} | {len(c) for c in columns.values()}
@@ -72,7 +79,13 @@ class TrainingFilm(anywidget.AnyWidget):
             "width": width,
             "steps": self._steps,
             "panels": list(stacks),
-            "frames": [[packed(s[n]) for s in stacks.values()] for n in range(len(steps))],
+            "frames": [
+                [
+                    None if still and n else packed(stack[n])
+                    for still, stack in zip(stills, stacks.values(), strict=True)
+                ]
+                for n in range(len(steps))
+            ],
             "figures": columns,
         }
         last = len(steps) - 1
