@@ -1,0 +1,51 @@
+"""The half of a category's test set that no choice is made on, as a folder of links.
+
+A study measures the whole test set of a folder. The recipes were chosen on every other test image
+of the magnetic tiles (``magnetic_tile.py``), so a study of them is run on a folder that holds only
+the rest.
+
+Run: ``python benchmarks/report_half.py --data DIR --out data/magnetic_tile``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from magnetic_tile import half
+
+from destseg_lib.data import find_category
+from destseg_lib.errors import DeSTSegError
+
+
+def link_half(data: Path, out: Path) -> int:
+    """Link ``train`` and every other test image with its mask into ``out``; how many images."""
+    if out.exists():
+        raise DeSTSegError(f"{out} is there already; remove it, or choose another --out")
+    category = half(find_category(data), "report")
+    out.mkdir(parents=True)
+    (out / "train").symlink_to((data / "train").resolve())
+    for image in category.test:
+        for path in filter(None, (image.path, image.mask)):
+            place = out / path.resolve().relative_to(data.resolve())
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.symlink_to(path.resolve())
+    return len(category.test)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    try:
+        print(link_half(options.data, options.out), "test images")
+    except DeSTSegError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
