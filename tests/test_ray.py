@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -127,21 +128,25 @@ def children(name: str, of: int | None = None) -> list[psutil.Process]:
     return found
 
 
-class Killer(threading.Thread):
-    """Kills the first worker that is seen in the middle of a run."""
+@contextmanager
+def killer() -> Iterator[list[int]]:
+    """Kills the first worker that is seen in the middle of a run; its process id is told."""
+    killed: list[int] = []
+    over = threading.Event()
 
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self.killed: list[int] = []
-        self.start()
-
-    def run(self) -> None:
-        deadline = time.monotonic() + 120
-        while not self.killed and time.monotonic() < deadline:
+    def watch() -> None:
+        while not killed and not over.wait(0.02):
             for process in children("ray::Worker.run")[:1]:
                 process.kill()
-                self.killed.append(process.pid)
-            time.sleep(0.02)
+                killed.append(process.pid)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield killed
+    finally:
+        over.set()
+        thread.join()
 
 
 def test_nothing_listens_beyond_this_machine_and_no_dashboard_is_served(ray):
@@ -170,9 +175,9 @@ def test_two_workers_give_the_records_of_one_process(study, alone, tmp_path):
 
 
 def test_a_worker_killed_in_the_middle_of_a_run_costs_nothing(study, alone, tmp_path):
-    killer = Killer()
-    records = on_ray(study, tmp_path)
-    assert len(killer.killed) == 1
+    with killer() as killed:
+        records = on_ray(study, tmp_path)
+    assert len(killed) == 1
     assert timeless(records) == timeless(alone)
     assert len(lines(tmp_path)) == 6
 
@@ -180,9 +185,9 @@ def test_a_worker_killed_in_the_middle_of_a_run_costs_nothing(study, alone, tmp_
 def test_a_run_that_takes_its_worker_with_it_is_recorded_once_it_has_had_its_tries(
     study, alone, tmp_path
 ):
-    killer = Killer()
-    records = on_ray(study, tmp_path, retries=0)
-    assert len(killer.killed) == 1
+    with killer() as killed:
+        records = on_ray(study, tmp_path, retries=0)
+    assert len(killed) == 1
     failures = [r for r in records if r["status"] == "failed"]
     assert [(r["tries"], r["error"]) for r in failures] == [
         (1, "WorkerDiedError: the worker's process ended (killed, or out of memory)")
@@ -216,7 +221,7 @@ def test_a_killed_driver_goes_on_with_what_is_missing(study, file, alone, tmp_pa
         "--engine", "ray", "--workers", "2", "--threads", "1", "--device", "cpu", "--quiet",
     ]  # fmt: skip
     driver = subprocess.Popen(command, cwd=tmp_path)
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 600
     while not lines(tmp_path) and driver.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     assert driver.poll() is None, "it ended before it could be killed"
