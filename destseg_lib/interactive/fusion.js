@@ -23,9 +23,11 @@ function render({ model, el }) {
   const data = model.get("data");
   const { width, height, names, learned } = data;
   const box = frame(el, model, "FusionByHand");
-  const rgb = data.images.map(bytes);
-  const faulty = bytes(data.masks);
+  const colours = bytes(data.colours);
+  const painted = data.images.map(bytes);
   const levels = data.levels.map(bytes);
+  const faulty = new Uint8Array(levels[0].length);
+  for (const [start, length] of data.masks) faulty.fill(1, start, start + length);
   const final = learned ? bytes(learned) : null;
   choice(box, model, "rule", "Fusion", [
     ["sum", "weighted sum"], ["product", "product"], ...(final ? [["learned", "learned"]] : []),
@@ -34,14 +36,15 @@ function render({ model, el }) {
     min: 0, max: 4, format: (w) => (model.get("rule") === "product" ? (w ? "in" : "out") : String(w)),
   }));
   const scale = Math.max(1, Math.round(128 / width));
-  const shownImages = names.map((name) => picture(box, width, height, name, scale));
-  const shownMaps = names.map((name) => picture(box, width, height, `${name}, fused map`, scale));
+  // Each beside its map, so that what is found is seen together with what is there.
+  const views = names.map((name) => [name, `${name}, fused map`]
+    .map((caption) => picture(box, width, height, caption, scale)));
   const show = values(box, { auroc: "pixel AUROC", ap: "pixel AP" });
   const size = width * height;
   const from = (x, y) => Math.floor(y / scale) * width + Math.floor(x / scale);
-  names.forEach((name, n) => shownImages[n].draw((x, y) => {
-    const i = 3 * from(x, y);
-    return [rgb[n][i], rgb[n][i + 1], rgb[n][i + 2]];
+  names.forEach((name, n) => views[n][0].draw((x, y) => {
+    const i = 3 * painted[n][from(x, y)];
+    return [colours[i], colours[i + 1], colours[i + 2]];
   }, `${name}: ${faulty.subarray(n * size, (n + 1) * size).filter(Boolean).length} faulty pixels`));
 
   follow(model, ["rule", ...levels.map((_, n) => `weight${n + 1}`)], () => {
@@ -60,7 +63,7 @@ function render({ model, el }) {
     const { auroc, ap } = figures(score, faulty);
     let high = 0;
     for (const s of score) high = Math.max(high, s);
-    names.forEach((name, n) => shownMaps[n].draw(
+    names.forEach((name, n) => views[n][1].draw(
       (x, y) => heat(high ? score[n * size + from(x, y)] / high : 0),
       `${name}: the map fused by ${rule}, bright where it is high`,
     ));

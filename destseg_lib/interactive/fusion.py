@@ -17,7 +17,9 @@ from destseg_lib.interactive.element import (
     fixed,
     levels_of,
     packed,
+    painted,
     pictures,
+    runs,
     script,
     style,
 )
@@ -75,13 +77,15 @@ class FusionByHand(anywidget.AnyWidget):
         self._levels, self._truth = quantised[:3], truth
         self._learned = quantised[3] if learned is not None else None
         super().__init__()
+        colours, shown = painted(stack)
         self.data = {
             "label": "Fusion by hand",
             "hint": "Can you weigh the levels so that no single one of them is better alone?",
             "height": stack.shape[1],
             "width": stack.shape[2],
-            "images": [packed(image) for image in stack],
-            "masks": packed(truth.astype(np.uint8)),
+            "colours": packed(colours),
+            "images": [packed(image) for image in shown],
+            "masks": runs(truth.astype(np.uint8)),
             "levels": [packed(level) for level in self._levels],
             "learned": "" if self._learned is None else packed(self._learned),
             "names": list(names or [f"image {n}" for n in range(1, len(stack) + 1)]),
