@@ -45,7 +45,7 @@ def film() -> interactive.TrainingFilm:
     panels = {
         name: rng.integers(0, 256, (6, 16, 16, 3), dtype=np.uint8) for name in ("student", "map")
     }
-    still = {"photograph": rng.integers(0, 256, (1, 16, 16, 3), dtype=np.uint8)}
+    still = {"photograph": rng.integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)}
     losses = {"loss": [3.0, 1.5, 0.75, 0.4, 0.3125, 0.25]}
     return interactive.TrainingFilm([0, 10, 20, 40, 80, 160], still | panels, losses)
 

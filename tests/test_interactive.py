@@ -241,6 +241,16 @@ def test_a_picture_that_stands_still_travels_once():
     assert film.displayed(5)["brightness"] == "7.0"
 
 
+def test_a_film_takes_coarse_panels_and_refuses_those_that_do_not_fit():
+    fine = np.zeros((6, 8, 8, 3), np.uint8)
+    film = TrainingFilm(range(6), {"map": fine, "features": fine[:, :2, :2] + 9})
+    assert list(film.data["sizes"]) == [(8, 8), (2, 2)]
+    assert film.displayed(0)["brightness"] == "9.0"
+    for odd in (fine[:, :3, :3], fine[:, :4, :2]):
+        with pytest.raises(DeSTSegError, match="a whole fraction"):
+            TrainingFilm(range(6), {"map": fine, "features": odd})
+
+
 def test_a_film_shows_its_figures_and_refuses_gaps():
     film = elements.film()
     assert film.displayed(4)["step"] == "80"
@@ -248,7 +258,7 @@ def test_a_film_shows_its_figures_and_refuses_gaps():
     frames = np.zeros((6, 4, 4, 3), np.uint8)
     with pytest.raises(DeSTSegError, match="five steps or more"):
         TrainingFilm([0, 1], {"map": frames[:2]})
-    with pytest.raises(DeSTSegError, match="a frame of one size in every panel"):
+    with pytest.raises(DeSTSegError, match="a frame in every panel"):
         TrainingFilm(range(6), {"map": frames, "student": frames[:5]})
     with pytest.raises(DeSTSegError, match="must be finite"):
         TrainingFilm(range(6), {"map": frames}, {"loss": [1, 2, 3, 4, 5, np.nan]})

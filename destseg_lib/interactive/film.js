@@ -1,7 +1,7 @@
 // TrainingFilm: frames of a training run, side by side, scrubbed or played.
 
 function render({ model, el }) {
-  const { width, height, panels, frames, steps, figures } = model.get("data");
+  const { width, panels, sizes, frames, steps, figures } = model.get("data");
   const box = frame(el, model, "TrainingFilm");
   // A panel that stands still is in the first frame only.
   const stills = frames[0].map(bytes);
@@ -32,8 +32,9 @@ function render({ model, el }) {
       else go(model.get("frame") + 1);
     }, 300);
   });
-  const scale = Math.max(1, Math.round(160 / width));
-  const views = panels.map((name) => picture(box, width, height, name, scale));
+  // A coarse panel has larger pixels, so that all are equally large.
+  const scales = sizes.map(([, w]) => Math.max(1, Math.round(160 / width)) * (width / w));
+  const views = panels.map((name, p) => picture(box, sizes[p][1], sizes[p][0], name, scales[p]));
   const show = values(box, { step: "step", ...Object.fromEntries(Object.keys(figures).map((k) => [k, k])),
     brightness: "mean of the last panel" });
 
@@ -42,7 +43,7 @@ function render({ model, el }) {
     const shown = { step: String(steps[n]) };
     for (const [name, column] of Object.entries(figures)) shown[name] = fixed(column[n], 3);
     pictures[n].forEach((rgb, p) => views[p].draw((x, y) => {
-      const i = 3 * (Math.floor(y / scale) * width + Math.floor(x / scale));
+      const i = 3 * (Math.floor(y / scales[p]) * sizes[p][1] + Math.floor(x / scales[p]));
       return [rgb[i], rgb[i + 1], rgb[i + 2]];
     }, `${panels[p]} at step ${steps[n]}`));
     const mapped = pictures[n][panels.length - 1];

@@ -43,7 +43,8 @@ class TrainingFilm(anywidget.AnyWidget):
     ) -> None:
         """Take F steps, panels by name (F, H, W, 3) of uint8, and figures by name, F values each.
 
-        A panel of a single picture, (1, H, W, 3), stands still, and travels with the page once.
+        A panel of a single picture, (1, H, W, 3), stands still, and travels with the page once. A
+        coarse panel, whose sides are the same fraction of the finest one's, is shown as large.
 
         Raises:
             DeSTSegError: there are fewer than five frames, or lengths or sizes disagree.
@@ -55,13 +56,15 @@ class TrainingFilm(anywidget.AnyWidget):
             for name, stack in stacks.items()
         }
         columns = {name: [float(v) for v in column] for name, column in (figures or {}).items()}
-        shapes = {stack.shape for stack in stacks.values()}
+        shapes = {stack.shape[1:3] for stack in stacks.values()}
+        height, width = max(shapes)
+        fits = all(height % h == width % w == 0 and height // h == width // w for h, w in shapes)
         lengths = {len(stack) for stack in stacks.values()} | {len(c) for c in columns.values()}
-        if len(shapes) != 1 or lengths != {len(steps)} or len(steps) < 5:
+        if not fits or lengths != {len(steps)} or len(steps) < 5:
             raise DeSTSegError(
                 f"There are {len(steps)} steps, panels {sorted(shapes)} and columns of "
-                f"{sorted(lengths)}; give five steps or more, and for each of them a frame of one "
-                "size in every panel and a value in every column."
+                f"{sorted(lengths)}; give five steps or more, and for each of them a frame in "
+                "every panel, of one size or a whole fraction of it, and a value in every column."
             )
         bad = [name for name, column in columns.items() if not np.isfinite(column).all()]
         if bad or {"step", "brightness"} & set(columns):
@@ -71,7 +74,6 @@ class TrainingFilm(anywidget.AnyWidget):
             )
         self._steps, self._stacks, self._figures = [int(s) for s in steps], stacks, columns
         super().__init__()
-        height, width = next(iter(shapes))[1:3]
         self.data = {
             "label": "Training film",
             "hint": "Drag through the steps, or play them.",
@@ -79,6 +81,7 @@ class TrainingFilm(anywidget.AnyWidget):
             "width": width,
             "steps": self._steps,
             "panels": list(stacks),
+            "sizes": [stack.shape[1:3] for stack in stacks.values()],
             "frames": [
                 [
                     None if still and n else packed(stack[n])

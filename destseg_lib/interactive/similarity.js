@@ -1,9 +1,9 @@
 // SimilarityProbe: one place of an image against all others, at each level of the teacher.
 
 function render({ model, el }) {
-  const { image, width, height, levels } = model.get("data");
+  const { colours, image, width, height, levels } = model.get("data");
   const box = frame(el, model, "SimilarityProbe");
-  const rgb = bytes(image);
+  const [palette, painting] = [bytes(colours), bytes(image)];
   const features = levels.map((level) => ({ ...level, vectors: signed(level.vectors) }));
   slider(box, model, "row", "Row", { min: 0, max: height - 1 });
   slider(box, model, "column", "Column", { min: 0, max: width - 1 });
@@ -68,8 +68,8 @@ function render({ model, el }) {
       const near = Math.max(Math.abs(x - column), Math.abs(y - row));
       if (near === 2) return ORANGE;
       if (near === 3) return [0, 0, 0];
-      const i = 3 * (y * width + x);
-      return [rgb[i], rgb[i + 1], rgb[i + 2]];
+      const i = 3 * painting[y * width + x];
+      return [palette[i], palette[i + 1], palette[i + 2]];
     }, `The image; the chosen place is row ${row}, column ${column}`);
     features.forEach((f, n) => {
       const found = similarity(f, row, column);

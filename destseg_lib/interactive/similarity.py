@@ -16,6 +16,7 @@ from destseg_lib.interactive.element import (
     Values,
     fixed,
     packed,
+    painted,
     pictures,
     script,
     style,
@@ -49,10 +50,12 @@ class SimilarityProbe(anywidget.AnyWidget):
         self._height, self._width = picture.shape[:2]
         self._levels = [whole_numbers(level, n) for n, level in enumerate(features, start=1)]
         super().__init__(row=self._height // 2, column=self._width // 2)
+        colours, painting = painted(picture[None])
         self.data = {
             "label": "Similarity probe",
             "hint": "Bright places look to the teacher like the one you point at.",
-            "image": packed(picture),
+            "colours": packed(colours),
+            "image": packed(painting),
             "height": self._height,
             "width": self._width,
             "levels": [
