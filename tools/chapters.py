@@ -18,6 +18,7 @@ import re
 import sys
 import threading
 import time
+from decimal import ROUND_HALF_EVEN, Decimal
 from pathlib import Path
 from typing import Any
 
@@ -99,8 +100,9 @@ def mended(text: str, root: Path = ROOT) -> str:
         before = text[place : hit.start()]
         anchor, number = ANCHOR.fullmatch(hit[0]), BEFORE.search(before)
         if anchor and number:
-            value = recorded(anchor[1], anchor[2] or "", root) * int(anchor[3] or 1)
+            exact = Decimal(str(recorded(anchor[1], anchor[2] or "", root))) * int(anchor[3] or 1)
             digits = len(number[1].partition(".")[2])
+            value = exact.quantize(Decimal(1).scaleb(-digits), ROUND_HALF_EVEN)
             comma = "," if "," in number[1] else ""
             start, end = number.span(1)
             before = f"{before[:start]}{value:{comma}.{digits}f}{before[end:]}"

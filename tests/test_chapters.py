@@ -1,0 +1,143 @@
+"""Each chapter was timed as it stands, is short enough to run, and keeps the form of a chapter."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+
+import chapters  # noqa: E402
+
+FILES = sorted((ROOT / "book").glob("[01]*.ipynb"))
+METHOD = [path for path in FILES if path.stem[:2] in {f"{n:02d}" for n in range(1, 8)}]
+LONGEST, LONGEST_OF_ALL = 60, 300  # seconds, on two cores
+
+
+def record() -> dict:
+    return json.loads((ROOT / chapters.RECORD).read_text(encoding="utf-8"))
+
+
+def cells(path: Path) -> list:
+    return nbformat.read(path, as_version=4).cells
+
+
+def prose(path: Path) -> str:
+    return "\n".join(cell.source for cell in cells(path) if cell.cell_type == "markdown")
+
+
+def tagged(path: Path, tag: str) -> list:
+    return [cell for cell in cells(path) if tag in cell.metadata.get("tags", [])]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_chapter_was_measured_as_it_stands(path):
+    measured = record()[path.stem]
+    assert measured["code"] == chapters.fingerprint(path), (
+        f"the code of {path.name} has changed since it was timed: python tools/chapters.py {path}"
+    )
+    assert measured["reading_minutes"] == chapters.reading_minutes(path), (
+        f"the text of {path.name} has changed since it was counted: python tools/chapters.py --mend"
+    )
+    opening = cells(path)[0].source
+    for key in ("reading_minutes", "seconds", "gib"):
+        assert f"{chapters.RECORD}#{path.stem}/{key}" in opening, f"it does not say its {key}"
+
+
+def test_a_chapter_takes_a_minute_at_most_and_the_seven_five():
+    measured = record()
+    times = {path.stem: measured[path.stem]["seconds"] for path in METHOD}
+    assert len(times) == 7
+    assert max(times.values()) <= LONGEST, times
+    assert sum(times.values()) <= LONGEST_OF_ALL, times
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if p.stem[:2] != "00"], ids=lambda p: p.stem)
+def test_a_chapter_opens_and_closes_as_every_other(path):
+    opening, text = cells(path)[0].source, prose(path)
+    assert opening.startswith("# ")
+    for word in ("You will be able to", "Before this"):
+        assert word in opening, f"{path.name} does not open with {word!r}"
+    for heading in ("## Summary", "## Check yourself", "## Exercises"):
+        assert heading in text, f"{path.name} has no {heading!r}"
+    questions = text.split("## Check yourself")[1].split("\n## ")[0]
+    assert questions.count("<details>") >= 4, "fewer than four explained answers"
+    exercises = text.split("## Exercises")[1]
+    solutions = len(tagged(path, "solution")) + exercises.count("<details>")
+    assert solutions >= 4, f"{path.name} has {solutions} solutions"
+    assert "★" in exercises and "★★" in exercises, "exercises are not graded"
+
+
+@pytest.mark.parametrize("path", METHOD, ids=lambda path: path.stem)
+def test_a_chapter_of_the_method_has_checked_outputs_and_agreements(path):
+    checked = [c for c in cells(path) if c.source.startswith("# NBVAL_CHECK_OUTPUT")]
+    assert len(checked) >= 2
+    assert tagged(path, "agreement"), f"{path.name} agrees with nothing of the library"
+    if path.stem[:2] != "01":
+        assert any(
+            "destseg_lib.interactive" in c.source for c in cells(path) if "code" in c.cell_type
+        )
+
+
+# The tool
+
+
+@pytest.fixture
+def chapter(tmp_path: Path) -> Path:
+    notebook = nbformat.v4.new_notebook()
+    notebook.cells = [
+        nbformat.v4.new_markdown_cell("word " * 360, id="text"),
+        nbformat.v4.new_code_cell("x = 1\n\ny = 2", id="code"),
+        nbformat.v4.new_code_cell(
+            "import time; time.sleep(1); big = bytearray(300_000_000)", id="big"
+        ),
+    ]
+    path = tmp_path / "one.ipynb"
+    nbformat.write(notebook, path)
+    return path
+
+
+def test_words_code_and_figures_make_the_reading_time(chapter):
+    assert chapters.reading_minutes(chapter) == 2
+    notebook = nbformat.read(chapter, as_version=4)
+    notebook.cells[1].source = "\n".join(["x = 1"] * 40)
+    notebook.cells[1].metadata["mystnb"] = {"figure": {"caption": "c"}}
+    nbformat.write(notebook, chapter)
+    assert chapters.reading_minutes(chapter) == 4
+    notebook.cells[1].metadata["tags"] = ["hide-cell"]
+    nbformat.write(notebook, chapter)
+    assert chapters.reading_minutes(chapter) == 2
+
+
+def test_time_and_memory_are_those_of_the_kernel(chapter):
+    found = chapters.measure(chapter)
+    assert found["seconds"] >= 1
+    assert 0.28 <= found["gib"] < 1
+    assert found["code"] == chapters.fingerprint(chapter)
+
+
+def test_another_code_has_another_fingerprint_and_another_text_has_not(chapter):
+    before = chapters.fingerprint(chapter)
+    notebook = nbformat.read(chapter, as_version=4)
+    notebook.cells[0].source = "other"
+    nbformat.write(notebook, chapter)
+    assert chapters.fingerprint(chapter) == before
+    notebook.cells[1].source = "x = 3"
+    nbformat.write(notebook, chapter)
+    assert chapters.fingerprint(chapter) != before
+
+
+def test_numbers_are_brought_to_their_records(tmp_path):
+    (tmp_path / "results").mkdir()
+    content = {"a": {"auroc": 0.98649, "images": 12345}}
+    (tmp_path / "results" / "r.json").write_text(json.dumps(content))
+    prose = (
+        "AUROC **{}** %<!-- results/r.json#a/auroc*100 -->, {}<!-- results/r.json#a/images --> "
+        "images, 7<!-- cell:other -->."
+    )
+    assert chapters.mended(prose.format("0.0", "1,000"), tmp_path) == prose.format("98.6", "12,345")
