@@ -136,7 +136,8 @@ def pixel_auroc(curve: SortedPixels) -> float:
 def pixel_ap(curve: SortedPixels) -> float:
     """Average precision: each gain in recall times the precision there."""
     gains = np.diff(curve.true_positives, prepend=0)
-    return float(gains @ precision(curve)) / curve.positives
+    # Not a dot product: BLAS rounds by its number of threads, and a figure must not depend on it.
+    return float((gains * precision(curve)).sum()) / curve.positives
 
 
 def aupro(curve: SortedPixels, limit: float = 0.3) -> float:
@@ -240,7 +241,7 @@ def area(x: Floats, y: Floats, limit: float) -> float:
     y = np.append(y[:inside], np.interp(limit, x, y))
     x = np.append(x[:inside], limit)
     # Rounding must not make a perfect map better than perfect.
-    return min(float(np.diff(x) @ (y[1:] + y[:-1])) / 2, limit)
+    return min(float((np.diff(x) * (y[1:] + y[:-1])).sum()) / 2, limit)
 
 
 def interpolated(precisions: Floats) -> Floats:

@@ -196,7 +196,7 @@ class StreamingMetrics:
         # Precision is concave in the number found, so at worst it averages at least this.
         average = np.where(tied[found], last, (first + last) / 2)
         gains = np.diff(share, prepend=0)[found]
-        ap = float(gains @ average), float(gains @ best)
+        ap = float((gains * average).sum()), float((gains * best).sum())
 
         scores = np.sort(self._region_scores)[::-1]
         at = np.searchsorted(-bins[found], -self._bins(scores))

@@ -32,10 +32,7 @@ from destseg_lib.study import Study, read_study
 from destseg_lib.world import Counts, make_product
 
 # Not importorskip: the library says how Ray is to be imported.
-# Open: on the last machine records on Ray differed from one process's. Until the cause is found,
-# what these tests say is shown in the report and does not stop the rest.
 pytestmark = [
-    pytest.mark.xfail(strict=False, reason="open: records on Ray differ"),
     pytest.mark.slow,
     pytest.mark.skipif(
         importlib.util.find_spec("ray") is None,
