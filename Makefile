@@ -75,7 +75,7 @@ book: $(EXAMPLE)/evaluation.json vendor ## train on a drawn product, measure, bu
 	@$(PY) -c 'import jupyter_book' 2>/dev/null || { \
 	  echo "Jupyter Book 1.x runs on Python 3.11 to 3.13; remove .venv and choose one with PYTHON=." >&2; \
 	  exit 1; }
-	@rm -rf _build/html  # a page that was not built again must not stand for one that was
+	@rm -rf _build/html _build/jupyter_execute  # a page that was not built again must not stand for one that was
 	$(OFFLINE) .venv/bin/jupyter-book build . --path-output . --all -W -n --keep-going
 	@$(PY) tools/check_book.py
 	@echo "The trained model, its figures and its best and worst cases: $(EXAMPLE)"

@@ -33,7 +33,7 @@ def probe() -> interactive.SimilarityProbe:
 
 def fusion() -> interactive.FusionByHand:
     rng = np.random.default_rng(4)
-    images = rng.integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
+    images = rng.integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
     masks = np.zeros((2, 16, 16), np.uint8)
     masks[0, 3:9, 4:12] = 1
     levels = [masks + noise * rng.standard_normal(masks.shape) for noise in (1.5, 1.0, 0.7, 0.4)]

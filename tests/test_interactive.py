@@ -231,6 +231,15 @@ def test_fusion_refuses_two_levels_and_a_learned_map_that_is_not_there():
         FusionByHand(images, [mask, mask, mask], mask).displayed("learned", 1, 1, 1)
 
 
+def test_fusion_takes_photographs_finer_than_its_maps_by_a_whole_number():
+    mask = np.eye(4)[None]
+    element = FusionByHand(np.zeros((1, 12, 12, 3), np.uint8), [mask, mask, mask], mask)
+    assert (element.data["fine"], element.data["width"]) == (3, 4)
+    for side in (3, 6, 11):
+        with pytest.raises(DeSTSegError, match="of the masks' size"):
+            FusionByHand(np.zeros((1, side, side, 3), np.uint8), [mask, mask, mask], mask)
+
+
 # Training film
 
 

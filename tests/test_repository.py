@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import subprocess
@@ -282,6 +283,24 @@ def test_a_book_that_lacks_a_page_or_holds_a_failed_cell_is_refused(tmp_path):
         assert "b.example" in check().stderr
         assert "from another host" in check().stderr
     (html / "book" / "one.html").write_text(page, encoding="utf-8")
+
+    run = tmp_path / "_build" / "jupyter_execute" / "book" / "one.ipynb"
+    run.parent.mkdir(parents=True)
+
+    def writes_to_stderr(*text: str) -> str:
+        output = {"output_type": "stream", "name": "stderr", "text": text}
+        run.write_text(json.dumps({"cells": [{"cell_type": "code", "outputs": [output]}]}))
+        return check().stderr
+
+    bars = (
+        "\r  0%|          | 0/4 [00:00<?, ?it/s]\rtiles: 100%|####| 4/4 [00:02<00:00, 1.9it/s]\n",
+        "drawing: 3it [00:01, 2.10it/s]\n",
+    )
+    assert writes_to_stderr(*bars) == ""
+    assert "one warns, unseen: x.py:3: UserWarning: odd" in writes_to_stderr(
+        *bars, "x.py:3: UserWarning: odd\n"
+    )
+    run.unlink()
 
     (html / "reports" / "one.err.log").touch()
     refused = check()

@@ -5,22 +5,28 @@ Jupyter Book 1.x ends with exit status 0 after some failures, so its word is not
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 HTML = ROOT / "_build" / "html"
+EXECUTED = ROOT / "_build" / "jupyter_execute"
 # What Sphinx writes of its own accord: the index, the search page and the way to the first page.
 BESIDES = {"genindex", "search", "index", "py-modindex"}
 LOADS = {"script": "src", "img": "src", "iframe": "src", "source": "src", "video": "src",
          "audio": "src", "embed": "src", "object": "data"}  # fmt: skip
 LOADING_LINKS = {"stylesheet", "icon", "preload", "prefetch", "modulepreload", "preconnect"}
 ELSEWHERE = re.compile(r"\s*(?:[a-z]+:)?//", re.I)
+# Pages do not show stderr, where progress bars go. A bar: "name:  40%|####  | 2/5 [...]", or the
+# count alone where the end is unknown, "3it [00:01, 2.1it/s]".
+BAR = re.compile(r"(.*: )?\s*(\d+%\|.*|\d+\w* \[\d\d:\d\d.*\])\s*")
 
 
 def pages(entry: object) -> Iterator[str]:
@@ -61,6 +67,18 @@ def foreign(page: Path) -> list[str]:
     return [address for address in reader.addresses if ELSEWHERE.match(address)]
 
 
+def warnings(notebook: dict[str, Any]) -> list[str]:
+    """What the cells of a notebook that was run wrote to stderr, progress bars apart."""
+    streams = [
+        output["text"]
+        for cell in notebook["cells"]
+        for output in cell.get("outputs", [])
+        if output.get("name") == "stderr"
+    ]
+    lines = re.split(r"[\r\n]|\x1b\[A", "\n".join("".join(text) for text in streams))
+    return [line for line in lines if line.strip() and not BAR.fullmatch(line)]
+
+
 def problems() -> list[str]:
     """What is wrong with the built book, a sentence each; empty when it is whole."""
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
@@ -80,6 +98,9 @@ def problems() -> list[str]:
     found += [
         f"A cell failed: see {report.relative_to(ROOT)}." for report in HTML.rglob("*.err.log")
     ]
+    for run in sorted(EXECUTED.rglob("*.ipynb")):
+        notebook = json.loads(run.read_text(encoding="utf-8"))
+        found += [f"{run.stem} warns, unseen: {line}" for line in warnings(notebook)]
     for page in sorted(built):
         found += [
             f"{page} loads {address} from another host; it must come with the book."

@@ -21,7 +21,7 @@ function figures(score, faulty) {
 
 function render({ model, el }) {
   const data = model.get("data");
-  const { width, height, names, learned } = data;
+  const { width, height, fine, names, learned } = data;
   const box = frame(el, model, "FusionByHand");
   const colours = bytes(data.colours);
   const painted = data.images.map(bytes);
@@ -35,15 +35,17 @@ function render({ model, el }) {
   levels.forEach((_, n) => slider(box, model, `weight${n + 1}`, `Weight of level ${n + 1}`, {
     min: 0, max: 4, format: (w) => (model.get("rule") === "product" ? (w ? "in" : "out") : String(w)),
   }));
-  const scale = Math.max(1, Math.round(128 / width));
+  const scale = Math.max(fine, Math.round(128 / width));
   // Each beside its map, so that what is found is seen together with what is there.
   const views = names.map((name) => [name, `${name}, fused map`]
     .map((caption) => picture(box, width, height, caption, scale)));
   const show = values(box, { auroc: "pixel AUROC", ap: "pixel AP" });
   const size = width * height;
   const from = (x, y) => Math.floor(y / scale) * width + Math.floor(x / scale);
+  // A photograph may be finer than its map.
+  const dot = (x, y) => Math.floor((y * fine) / scale) * fine * width + Math.floor((x * fine) / scale);
   names.forEach((name, n) => views[n][0].draw((x, y) => {
-    const i = 3 * painted[n][from(x, y)];
+    const i = 3 * painted[n][dot(x, y)];
     return [colours[i], colours[i + 1], colours[i + 2]];
   }, `${name}: ${faulty.subarray(n * size, (n + 1) * size).filter(Boolean).length} faulty pixels`));
 

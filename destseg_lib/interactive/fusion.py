@@ -56,20 +56,28 @@ class FusionByHand(anywidget.AnyWidget):
         learned: ArrayLike | None = None,
         names: Sequence[str] | None = None,
     ) -> None:
-        """Take N images (N, h, w, 3), three stacks of maps (N, h, w), masks and learned maps.
+        """Take N images, three stacks of maps (N, h, w), masks and learned maps.
 
-        All are of one size: a quarter of the photographs', where the method fuses.
+        Maps and masks are of one size, say a quarter of the photographs', where the method fuses;
+        images are (N, h, w, 3) or finer by a whole number: (N, 2h, 2w, 3), for example.
 
         Raises:
             DeSTSegError: there are not three levels, shapes disagree, or nothing is to be ranked.
         """
         stack = pictures(images, "images")
-        truth = check_masks(masks, stack.shape[:3])
+        count, (height, width) = len(stack), (1, 1, *np.shape(masks))[-2:]
+        fine = max(1, stack.shape[1] // max(1, height))
+        if stack.shape[1:3] != (fine * height, fine * width):
+            raise DeSTSegError(
+                f"The images are {stack.shape} and the masks {np.shape(masks)}; give images of the "
+                "masks' size, or of twice, three times it."
+            )
+        truth = check_masks(masks, (count, height, width))
         maps = [check_maps(level) for level in [*levels, *([] if learned is None else [learned])]]
         if len(levels) != 3 or any(level.shape != truth.shape for level in maps):
             raise DeSTSegError(
                 f"There are {len(levels)} levels, of shapes {[m.shape for m in maps]}; give three, "
-                f"each {truth.shape} like the images, scaled to one size first."
+                f"each {truth.shape} like the masks, scaled to one size first."
             )
         if not truth.any() or truth.all():
             raise DeSTSegError("The masks are all of one kind, so there is nothing to rank.")
@@ -81,8 +89,9 @@ class FusionByHand(anywidget.AnyWidget):
         self.data = {
             "label": "Fusion by hand",
             "hint": "Can you weigh the levels so that no single one of them is better alone?",
-            "height": stack.shape[1],
-            "width": stack.shape[2],
+            "height": height,
+            "width": width,
+            "fine": fine,
             "colours": packed(colours),
             "images": [packed(image) for image in shown],
             "masks": runs(truth.astype(np.uint8)),
