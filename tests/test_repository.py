@@ -112,6 +112,11 @@ def test_a_module_is_short_enough_to_read(module):
         assert len(file.read_text(encoding="utf-8").splitlines()) <= 300, file.name
 
 
+def test_the_reference_shows_every_module():
+    shown = re.findall(r"automodule:: destseg_lib\.(\w+)", text_of("book/api.md"))
+    assert sorted(shown) == modules()
+
+
 # Commands
 
 

@@ -85,7 +85,9 @@ def set_first_cells(notebook: Any, path: Path, root: Path, colab: Colab) -> None
     cells = [cell for cell in notebook.cells if cell.get("id") not in ("setup", "colab")]
     title = 1 if cells and cells[0].cell_type == "markdown" else 0
     setup = nbformat.v4.new_code_cell(first_cell(root, colab), id="setup")
-    setup.metadata.update(tags=["hide-input"], cellView="form", jupyter={"source_hidden": True})
+    # The landing page shows the method before a word, versions included.
+    folded = "hide-cell" if path.stem == "index" else "hide-input"
+    setup.metadata.update(tags=[folded], cellView="form", jupyter={"source_hidden": True})
     new = [setup]
     if colab["repository"]:
         new.insert(0, nbformat.v4.new_markdown_cell(badge(path, root, colab), id="colab"))
