@@ -1,6 +1,7 @@
 """Sphinx extension: what would stand in every page and this book does without.
 
-Live code by way of another host is not offered, so its scripts go; two buttons of the theme have
+Live code by way of another host is not offered, so its scripts go, and so do cards and tabs, which
+plain Markdown has not; the index of all words is fetched by the search page alone; two buttons of the theme have
 names that disagree with what they show, which a screen reader's user cannot make sense of; and the
 marks in cells that speak to the tests and to Colab say nothing to a reader of the book.
 """
@@ -20,17 +21,21 @@ MENDED = (
     (re.compile(r'<span class="c1"># (?:NBVAL_CHECK_OUTPUT|@title Solution)</span>\n'), ""),
     (re.compile(r'(<i class="theme-switch [^>]*?)\s+title="[^"]*"'), r"\1"),
 )
+UNUSED = re.compile("thebe|sphinx-design|design-tabs", re.I)
+SEARCH = re.compile(
+    r'\s*<script src="[^"]*(?:searchtools|language_data|searchindex)\.js[^"]*"></script>'
+)
 
 
-def without_thebe(
+def without_unused(
     app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: object
 ) -> None:
-    """Leave thebe's scripts and styles out of a page."""
+    """Leave scripts and styles that nothing here needs out of a page."""
     for kind in ("script_files", "css_files"):
         context[kind] = [
             file
             for file in context[kind]
-            if "thebe" not in f"{file} {getattr(file, 'attributes', {})}".lower()
+            if not UNUSED.search(f"{file} {getattr(file, 'attributes', {})}")
         ]
 
 
@@ -42,11 +47,13 @@ def mend(app: Sphinx, exception: Exception | None) -> None:
         text = page.read_text(encoding="utf-8")
         for pattern, replacement in MENDED:
             text = pattern.sub(replacement, text)
+        if page.name != "search.html":
+            text = SEARCH.sub("", text)
         page.write_text(text, encoding="utf-8")
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Called by Sphinx."""
-    app.connect("html-page-context", without_thebe, priority=900)
+    app.connect("html-page-context", without_unused, priority=900)
     app.connect("build-finished", mend)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

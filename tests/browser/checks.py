@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -272,6 +273,11 @@ class Links(HTMLParser):
 
 
 def read_links(file: Path) -> Links:
+    return _read_links(file, file.stat().st_mtime_ns)
+
+
+@cache  # every page links to every other
+def _read_links(file: Path, changed: int) -> Links:
     links = Links()
     links.feed(file.read_text(encoding="utf-8"))
     return links
