@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from statistics import mean, stdev
+
+import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -39,3 +43,31 @@ def test_a_changed_record_makes_the_readme_stale(tmp_path: Path) -> None:
     done = check(tmp_path)
     assert done.returncode == 1
     assert "stale" in done.stderr
+
+
+# What results/README.md says in words
+
+
+def over_seeds(teacher: str, *keys: str) -> list[float]:
+    """A figure of each record of a teacher, in per cent."""
+    values = []
+    for file in sorted((ROOT / "results" / "teachers").glob(f"{teacher}-seed*.json")):
+        value = json.loads(file.read_text(encoding="utf-8"))["report"]
+        for key in keys:
+            value = value[key]
+        values.append(100 * value)
+    assert len(values) >= 3
+    return values
+
+
+@pytest.mark.parametrize("figure", ["image_auroc", "pixel_ap"])
+@pytest.mark.parametrize("where", [(), ("cosine_product",)])
+def test_the_built_in_teacher_is_near_the_real_one_and_a_random_one_is_not(figure, where):
+    real, ours, none = (over_seeds(t, *where, figure) for t in ("imagenet", "builtin", "random"))
+    apart = abs(mean(real) - mean(ours))
+    assert apart < 2
+    assert apart < max(1, stdev(real), stdev(ours))
+    if figure == "pixel_ap":
+        assert mean(none) < 0.6 * mean(ours)
+    elif where:
+        assert 45 < mean(none) < 55
