@@ -1,9 +1,10 @@
 """Sphinx extension: what would stand in every page and this book does without.
 
 Live code by way of another host is not offered, so its scripts go, and so do cards and tabs, which
-plain Markdown has not; the index of all words is fetched by the search page alone; two buttons of the theme have
-names that disagree with what they show, which a screen reader's user cannot make sense of; and the
-marks in cells that speak to the tests and to Colab say nothing to a reader of the book.
+plain Markdown has not; the index of all words is fetched by the search page alone; two buttons of
+the theme have names that disagree with what they show, which a screen reader's user cannot make
+sense of; and the marks in cells that speak to the tests and to Colab say nothing to a reader of
+the book.
 """
 
 from __future__ import annotations
