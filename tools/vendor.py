@@ -25,7 +25,7 @@ VENDOR = ROOT / "_vendor"
 
 # Paths inside a package (a folder ends in /) and where they go; the tests' own lie outside static.
 WANTED = {
-    "requirejs": {"require.js": "static/widgets/require.js"},
+    "requirejs": {"require.js": "require.js"},
     "@jupyter-widgets/html-manager": {"dist/embed-amd.js": "static/widgets/manager.js"},
     "mathjax": {
         "LICENSE": "static/mathjax/LICENSE",
@@ -79,7 +79,7 @@ def main() -> None:
             archive = fetch(name, entry["version"], Path(folder))
             check(archive, name, entry["integrity"])
             unpack(archive, WANTED[name], VENDOR)
-    pack(VENDOR / "static/widgets/manager.js")
+    pack(VENDOR / "require.js", VENDOR / "static/widgets/manager.js")
     install_anywidget(VENDOR / "static/widgets")
     install_icons(VENDOR / "static/scripts/fontawesome.js")
     # Last, so that an interrupted fetch is begun again.
@@ -142,11 +142,13 @@ def unpack(archive: Path, wanted: dict[str, str], target: Path) -> None:
         sys.exit(f"{archive.name} holds no {', '.join(left)}; the package has changed its layout.")
 
 
-def pack(file: Path) -> None:
-    """Replace a script by one that unpacks and runs it, at a third of the size."""
-    text = FONT_FACES.sub("", file.read_text(encoding="utf-8"))
-    packed = gzip.compress(text.encode(), compresslevel=9, mtime=0)
-    file.write_text(UNPACK % base64.b64encode(packed).decode(), encoding="utf-8")
+def pack(loader: Path, manager: Path) -> None:
+    """Replace the manager by a script that unpacks and runs both, at a third of the size."""
+    text = FONT_FACES.sub("", manager.read_text(encoding="utf-8"))
+    both = f"{loader.read_text(encoding='utf-8')}\n{text}"
+    packed = gzip.compress(both.encode(), compresslevel=9, mtime=0)
+    manager.write_text(UNPACK % base64.b64encode(packed).decode(), encoding="utf-8")
+    loader.unlink()
 
 
 def install_anywidget(widgets: Path) -> None:

@@ -39,7 +39,6 @@ def write_page(folder: Path, name: str) -> str:
     page.write_text(
         f'<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta name="viewport" content="width=device-width"><title>{markup.escape(name)}</title>'
-        f'<script src="../_static/widgets/require.js"></script>'
         f'<script src="../_static/widgets/manager.js" data-jupyter-widgets-cdn-only="true"'
         f' data-jupyter-widgets-cdn="../_static/widgets/"></script>{script("state", state)}'
         f"<style>:root {{ color-scheme: light dark; }} body {{ margin: 8px; }}"

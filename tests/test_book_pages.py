@@ -1,0 +1,42 @@
+"""What the build does to the pages after they are written."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+
+pytest.importorskip("sphinx")
+import book_pages  # noqa: E402
+
+
+def png(pixels: NDArray[np.uint8]) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "png")
+    return file.getvalue()
+
+
+def test_a_plot_of_many_shades_loses_weight_and_nothing_that_is_seen():
+    rng = np.random.default_rng(0)
+    shade = np.mgrid[:200, :300].sum(axis=0) // 4 + rng.integers(0, 8, (200, 300))
+    plot = np.stack([shade, 2 * shade // 3, 255 - shade], axis=-1).astype(np.uint8)
+    plot[:20], plot[-20:] = 255, 0
+    before = png(plot)
+    after = book_pages.lightened(before)
+    assert len(after) < 0.75 * len(before)
+    seen = np.asarray(Image.open(io.BytesIO(after)).convert("RGB")).astype(float)
+    assert ((seen - plot) ** 2).mean() < 255**2 / 10**4.5
+    assert (seen[:20] == 255).all() and (seen[-20:] == 0).all()
+
+
+def test_a_picture_of_all_colours_stays_as_it_is():
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    assert book_pages.lightened(png(noise)) == png(noise)
