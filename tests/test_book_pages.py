@@ -31,7 +31,7 @@ def test_a_plot_of_many_shades_loses_weight_and_nothing_that_is_seen():
     plot[:20], plot[-20:] = 255, 0
     before = png(plot)
     after = book_pages.lightened(before)
-    assert len(after) < 0.75 * len(before)
+    assert len(after) < 0.9 * len(before)
     seen = np.asarray(Image.open(io.BytesIO(after)).convert("RGB")).astype(float)
     assert ((seen - plot) ** 2).mean() < 255**2 / 10**4.5
     assert (seen[:20] == 255).all() and (seen[-20:] == 0).all()
