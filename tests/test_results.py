@@ -71,3 +71,50 @@ def test_the_built_in_teacher_is_near_the_real_one_and_a_random_one_is_not(figur
         assert mean(none) < 0.6 * mean(ours)
     elif where:
         assert 45 < mean(none) < 55
+
+
+def leads(
+    product: str, level: str, rules: tuple[str, ...], figure: str = "pixel_auroc", *path: str
+):
+    """By how many points a level is ahead of all of these rules, seed by seed."""
+    found = []
+    for file in sorted((ROOT / "results" / "world").glob(f"{product}-builtin-seed*.json")):
+        student = json.loads(file.read_text(encoding="utf-8"))["student"]
+
+        def value(name: str, part: dict = student) -> float:
+            whole = part[name]
+            for key in path:
+                whole = whole[key]
+            return 100 * whole[figure]
+
+        found.append(value(level) - max(value(rule) for rule in rules))
+    assert len(found) == 3
+    return found
+
+
+LEVELS, BOTH = ("level1", "level2", "level3"), ("product", "sum")
+PRODUCTS = ("component", "connector", "fabric", "metal", "nut", "tablet", "terrazzo", "wood")
+
+
+def test_which_level_alone_is_ahead_of_all_together():
+    ahead = {
+        (product, level)
+        for product in PRODUCTS
+        for level in LEVELS
+        if min(leads(product, level, ("product",))) > 0
+    }
+    twos = {(product, "level2") for product in ("fabric", "wood", "component", "metal")}
+    assert ahead >= twos | {("connector", "level1"), ("terrazzo", "level3")}
+    assert {product for product, level in ahead if level == "level3"} == {"terrazzo"}
+    assert {product for product, _ in ahead} == set(PRODUCTS) - {"nut", "tablet"}
+    assert all(0.3 < lead < 0.8 for lead in leads("terrazzo", "level3", BOTH))
+    clear = {p for p, level in ahead if min(leads(p, level, BOTH)) > 1}
+    assert clear == {"fabric", "wood"}
+
+
+def test_missing_legs_are_outlined_by_one_level_and_misplaced_parts_by_all():
+    legs = ("defects", "missing_leg")
+    assert min(leads("component", "level2", BOTH, "pixel_ap", *legs)) > 5
+    for level in LEVELS:
+        askew = leads("component", level, BOTH, "pixel_auroc", "defects", "misplaced")
+        assert all(-4 < lead < 0 for lead in askew)
