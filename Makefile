@@ -7,8 +7,8 @@ STAMP := .venv/.installed
 DESTSEG := .venv/bin/destseg
 # Tiny mode needs no network once all is installed; in here, whatever asks for it fails.
 OFFLINE := PYTHONPATH=$(CURDIR)/tests/offline
-# Beside other work on the same cores, threads that spin while they wait made steps up to seven times
-# slower (5.9 s against 0.8 s on two busy cores); on idle ones sleeping threads cost a tenth.
+# Threads that spin while they wait for one another steal the time of whatever else runs on the same
+# cores, and both crawl. On idle cores sleeping costs little.
 export OMP_WAIT_POLICY ?= PASSIVE
 # What `make test` runs, in this order. CI adds the book.
 STAGES ?= install lint types unit notebooks
