@@ -86,7 +86,7 @@ def set_first_cells(notebook: Any, path: Path, root: Path, colab: Colab) -> None
     title = 1 if cells and cells[0].cell_type == "markdown" else 0
     setup = nbformat.v4.new_code_cell(first_cell(root, colab), id="setup")
     # The landing page shows the method before a word, versions included.
-    folded = "hide-cell" if path.stem == "index" else "hide-input"
+    folded = "remove-cell" if path.stem == "index" else "hide-input"
     setup.metadata.update(tags=[folded], cellView="form", jupyter={"source_hidden": True})
     new = [setup]
     if colab["repository"]:
@@ -119,6 +119,8 @@ def fold(cell: Cell) -> None:
     cell.metadata["tags"] = [*(tag for tag in tags if tag != "hide-cell"), "hide-cell"]
     cell.metadata["jupyter"] = {"source_hidden": True}
     cell.metadata["cellView"] = "form"
+    prompts = {f"code_prompt_{do}": f"{do.capitalize()} the solution" for do in ("show", "hide")}
+    cell.metadata["mystnb"] = {**cell.metadata.get("mystnb", {}), **prompts}
     # Colab folds a form only under a title, and a checked cell must begin with its mark.
     lines = cell.source.split("\n")
     if not any(line.startswith("# @title") for line in lines):
