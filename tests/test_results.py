@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
@@ -11,7 +10,12 @@ from statistics import mean, stdev
 
 import pytest
 
+from destseg_lib.products import PRODUCTS
+
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+
+from numbers_in_prose import recorded  # noqa: E402
 
 
 def check(root: Path) -> subprocess.CompletedProcess[str]:
@@ -48,22 +52,20 @@ def test_a_changed_record_makes_the_readme_stale(tmp_path: Path) -> None:
 # What results/README.md says in words
 
 
-def over_seeds(teacher: str, *keys: str) -> list[float]:
-    """A figure of each record of a teacher, in per cent."""
-    values = []
-    for file in sorted((ROOT / "results" / "teachers").glob(f"{teacher}-seed*.json")):
-        value = json.loads(file.read_text(encoding="utf-8"))["report"]
-        for key in keys:
-            value = value[key]
-        values.append(100 * value)
-    assert len(values) >= 3
-    return values
+def over_seeds(records: str, key: str) -> list[float]:
+    """A figure of each record of a kind, in per cent."""
+    files = sorted((ROOT / "results").glob(f"{records}-seed*.json"))
+    assert len(files) >= 3
+    return [100 * recorded(file.relative_to(ROOT).as_posix(), key, ROOT) for file in files]
 
 
 @pytest.mark.parametrize("figure", ["image_auroc", "pixel_ap"])
-@pytest.mark.parametrize("where", [(), ("cosine_product",)])
+@pytest.mark.parametrize("where", ["", "cosine_product/"])
 def test_the_built_in_teacher_is_near_the_real_one_and_a_random_one_is_not(figure, where):
-    real, ours, none = (over_seeds(t, *where, figure) for t in ("imagenet", "builtin", "random"))
+    real, ours, none = (
+        over_seeds(f"teachers/{teacher}", f"report/{where}{figure}")
+        for teacher in ("imagenet", "builtin", "random")
+    )
     apart = abs(mean(real) - mean(ours))
     assert apart < 2
     assert apart < max(1, stdev(real), stdev(ours))
@@ -73,48 +75,40 @@ def test_the_built_in_teacher_is_near_the_real_one_and_a_random_one_is_not(figur
         assert 45 < mean(none) < 55
 
 
-def leads(
-    product: str, level: str, rules: tuple[str, ...], figure: str = "pixel_auroc", *path: str
-):
-    """By how many points a level is ahead of all of these rules, seed by seed."""
-    found = []
-    for file in sorted((ROOT / "results" / "world").glob(f"{product}-builtin-seed*.json")):
-        student = json.loads(file.read_text(encoding="utf-8"))["student"]
-
-        def value(name: str, part: dict = student) -> float:
-            whole = part[name]
-            for key in path:
-                whole = whole[key]
-            return 100 * whole[figure]
-
-        found.append(value(level) - max(value(rule) for rule in rules))
-    assert len(found) == 3
-    return found
-
-
 LEVELS, BOTH = ("level1", "level2", "level3"), ("product", "sum")
-PRODUCTS = ("component", "connector", "fabric", "metal", "nut", "tablet", "terrazzo", "wood")
+NAMES = [product.name for product in PRODUCTS]
+
+
+def leads(
+    product: str, level: str, rules: tuple[str, ...], figure: str = "pixel_auroc"
+) -> list[float]:
+    """By how many points a level is ahead of all of these rules, seed by seed."""
+    alone, *together = (
+        over_seeds(f"world/{product}-builtin", f"student/{name}/{figure}")
+        for name in (level, *rules)
+    )
+    assert len(alone) == 3
+    return [one - max(others) for one, *others in zip(alone, *together, strict=True)]
 
 
 def test_which_level_alone_is_ahead_of_all_together():
     ahead = {
         (product, level)
-        for product in PRODUCTS
+        for product in NAMES
         for level in LEVELS
         if min(leads(product, level, ("product",))) > 0
     }
     twos = {(product, "level2") for product in ("fabric", "wood", "component", "metal")}
     assert ahead >= twos | {("connector", "level1"), ("terrazzo", "level3")}
     assert {product for product, level in ahead if level == "level3"} == {"terrazzo"}
-    assert {product for product, _ in ahead} == set(PRODUCTS) - {"nut", "tablet"}
+    assert {product for product, _ in ahead} == set(NAMES) - {"nut", "tablet"}
     assert all(0.3 < lead < 0.8 for lead in leads("terrazzo", "level3", BOTH))
     clear = {p for p, level in ahead if min(leads(p, level, BOTH)) > 1}
     assert clear == {"fabric", "wood"}
 
 
 def test_missing_legs_are_outlined_by_one_level_and_misplaced_parts_by_all():
-    legs = ("defects", "missing_leg")
-    assert min(leads("component", "level2", BOTH, "pixel_ap", *legs)) > 5
+    assert min(leads("component", "level2", BOTH, "defects/missing_leg/pixel_ap")) > 5
     for level in LEVELS:
-        askew = leads("component", level, BOTH, "pixel_auroc", "defects", "misplaced")
+        askew = leads("component", level, BOTH, "defects/misplaced/pixel_auroc")
         assert all(-4 < lead < 0 for lead in askew)

@@ -24,7 +24,11 @@ MENDED = (
     (re.compile(r'<summary aria-label="Toggle hidden content">'), "<summary>"),
     (re.compile(r'<span class="c1"># (?:NBVAL_CHECK_OUTPUT|@title Solution)</span>\n'), ""),
     # A figure made for a desk is small on a telephone; alone it can be enlarged.
-    (re.compile(r'<img [^>]*?src="((?:\.\./)?_images/[^"]+)"[^>]*>'), r'<a href="\1">\g<0></a>'),
+    # One that has its link already, in a page that was not built again, keeps it.
+    (
+        re.compile(r'(?<!\.png">)(?<!\.jpg">)<img [^>]*?src="((?:\.\./)?_images/[^"]+)"[^>]*>'),
+        r'<a href="\1">\g<0></a>',
+    ),
     (re.compile(r'(<i class="theme-switch [^>]*?)\s+title="[^"]*"'), r"\1"),
 )
 UNUSED = re.compile("thebe|sphinx-design|design-tabs", re.I)

@@ -18,7 +18,6 @@ import re
 import sys
 import threading
 import time
-from decimal import ROUND_HALF_EVEN, Decimal
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ import nbformat
 import psutil
 import torch
 from nbclient import NotebookClient
-from numbers_in_prose import ANCHOR, BEFORE, prose, recorded
+from numbers_in_prose import ANCHOR, BEFORE, prose, recorded, rounded
 
 from destseg_lib.checkpoint import write_json
 from destseg_lib.provenance import provenance
@@ -101,12 +100,11 @@ def mended(text: str, root: Path = ROOT) -> str:
         before = text[place : hit.start()]
         anchor, number = ANCHOR.fullmatch(hit[0]), BEFORE.search(before)
         if anchor and number:
-            exact = Decimal(str(recorded(anchor[1], anchor[2] or "", root))) * int(anchor[3] or 1)
-            digits = len(number[1].partition(".")[2])
-            value = exact.quantize(Decimal(1).scaleb(-digits), ROUND_HALF_EVEN)
+            exact = recorded(anchor[1], anchor[2] or "", root)
+            value = rounded(number[1], exact, int(anchor[3] or 1))
             comma = "," if "," in number[1] else ""
             start, end = number.span(1)
-            before = f"{before[:start]}{value:{comma}.{digits}f}{before[end:]}"
+            before = f"{before[:start]}{value:{comma}f}{before[end:]}"
         result += before + hit[0]
         place = hit.end()
     return result + text[place:]

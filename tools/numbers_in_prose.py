@@ -56,11 +56,15 @@ def recorded(file: str, key: str, root: Path) -> Any:
     return value
 
 
+def rounded(written: str, value: Any, factor: int) -> Decimal:
+    """The value, times the factor, rounded as the number is written."""
+    digits = len(written.partition(".")[2])
+    return (Decimal(str(value)) * factor).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_EVEN)
+
+
 def same(written: str, value: Any, factor: int) -> bool:
     """Whether the value, rounded as the number is written, is that number."""
-    number = Decimal(written.replace(",", ""))
-    exact = Decimal(str(value)) * factor
-    return exact.quantize(Decimal(1).scaleb(number.as_tuple().exponent), ROUND_HALF_EVEN) == number
+    return rounded(written, value, factor) == Decimal(written.replace(",", ""))
 
 
 def stale(path: Path, root: Path = ROOT) -> list[str]:

@@ -73,8 +73,8 @@ def world(folder: Path) -> list[str]:
         f"{one['teacher']} teacher; {min(alone):.1f} to {max(alone):.1f} min a run on "
         f"{where['device']} ({where['processor']}); {len(every) - len(alone)} of the {len(every)} "
         "ran on one thread beside other work and took longer. The two detectors are the distance "
-        "to the mean image and to the "
-        "nearest of the good images at 32 pixels; their columns are image AUROC.",
+        "to the mean image and to the nearest of the good images at 32 pixels; their columns are "
+        "image AUROC.",
         "",
     ]
     return lines

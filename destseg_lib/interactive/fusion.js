@@ -41,9 +41,10 @@ function render({ model, el }) {
     .map((caption) => picture(box, width, height, caption, scale)));
   const show = values(box, { auroc: "pixel AUROC", ap: "pixel AP" });
   const size = width * height;
-  const from = (x, y) => Math.floor(y / scale) * width + Math.floor(x / scale);
-  // A photograph may be finer than its map.
-  const dot = (x, y) => Math.floor((y * fine) / scale) * fine * width + Math.floor((x * fine) / scale);
+  // From a place in a picture to one in its data; a photograph may be finer than its map.
+  const place = (finer) => (x, y) => (
+    Math.floor((y * finer) / scale) * finer * width + Math.floor((x * finer) / scale));
+  const [from, dot] = [place(1), place(fine)];
   names.forEach((name, n) => views[n][0].draw((x, y) => {
     const i = 3 * painted[n][dot(x, y)];
     return [colours[i], colours[i + 1], colours[i + 2]];
