@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -40,3 +41,31 @@ def test_a_plot_of_many_shades_loses_weight_and_nothing_that_is_seen():
 def test_a_picture_of_all_colours_stays_as_it_is():
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     assert book_pages.lightened(png(noise)) == png(noise)
+
+
+class Pair(NamedTuple):
+    """Two of a kind."""
+
+    first: int
+    second: int = 2
+
+    def both(self) -> int:
+        """Their sum."""
+        return self.first + self.second
+
+
+def test_the_reference_leaves_out_that_a_field_of_a_named_tuple_has_a_number_and_nothing_else():
+    skipped = [
+        name
+        for name, member in vars(Pair).items()
+        if book_pages.repeats_docstring(None, "class", name, member, False, None)
+    ]
+    assert skipped == ["first", "second"]
+
+
+def test_a_default_that_is_no_python_is_three_dots_and_others_stay():
+    signature = "(a: ~x.Y = <factory>, b: str = 'a < b', c: object=<object object at 0x7f>)"
+    shown, returns = book_pages.readable(None, "class", "A", None, None, signature, "~x.Y")
+    assert shown == "(a: ~x.Y = ..., b: str = 'a < b', c: object= ...)"
+    assert returns == "~x.Y"
+    assert book_pages.readable(None, "module", "a", None, None, None, None) is None

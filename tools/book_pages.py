@@ -4,13 +4,15 @@ Live code by way of another host is not offered, so its scripts go, and so do ca
 plain Markdown has not; the index of all words is fetched by the search page alone; two buttons of
 the theme have names that disagree with what they show, which a screen reader's user cannot make
 sense of; and the marks in cells that speak to the tests and to Colab say nothing to a reader of
-the book. Plots of few colours are written with few, at a quarter of the weight.
+the book. Plots of few colours are written with few, at a quarter of the weight. In the reference,
+the fields of a named tuple stand in its docstring, and a default that is no Python is three dots.
 """
 
 from __future__ import annotations
 
 import io
 import re
+from collections import namedtuple
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,8 @@ MENDED = (
     ),
     (re.compile(r'(<i class="theme-switch [^>]*?)\s+title="[^"]*"'), r"\1"),
 )
+NAMED = namedtuple("NAMED", "one")
+NO_PYTHON = re.compile(r"= ?<[^<>]*>")
 UNUSED = re.compile("thebe|sphinx-design|design-tabs", re.I)
 SEARCH = re.compile(
     r'\s*<script src="[^"]*(?:searchtools|language_data|searchindex)\.js[^"]*"></script>'
@@ -47,6 +51,26 @@ def without_unused(
             for file in context[kind]
             if not UNUSED.search(f"{file} {getattr(file, 'attributes', {})}")
         ]
+
+
+def repeats_docstring(
+    app: Sphinx, what: str, name: str, member: object, skip: bool, options: object
+) -> bool | None:
+    """Leave out the fields of named tuples: all that is known of each is its number."""
+    return True if isinstance(member, type(NAMED.one)) else None
+
+
+def readable(
+    app: Sphinx,
+    what: str,
+    name: str,
+    of: object,
+    options: object,
+    signature: str | None,
+    returns: str,
+) -> tuple[str, str] | None:
+    """Sphinx shows a signature raw, types with their modules, if a default is ``<factory>``."""
+    return (NO_PYTHON.sub("= ...", signature), returns) if signature else None
 
 
 def lightened(picture: bytes) -> bytes:
@@ -89,5 +113,7 @@ def mend(app: Sphinx, exception: Exception | None) -> None:
 def setup(app: Sphinx) -> dict[str, bool]:
     """Called by Sphinx."""
     app.connect("html-page-context", without_unused, priority=900)
+    app.connect("autodoc-skip-member", repeats_docstring)
+    app.connect("autodoc-process-signature", readable)
     app.connect("build-finished", mend)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

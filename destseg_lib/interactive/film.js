@@ -36,7 +36,7 @@ function render({ model, el }) {
   const scales = sizes.map(([, w]) => Math.max(1, Math.round(160 / width)) * (width / w));
   const views = panels.map((name, p) => picture(box, sizes[p][1], sizes[p][0], name, scales[p]));
   const show = values(box, { step: "step", ...Object.fromEntries(Object.keys(figures).map((k) => [k, k])),
-    brightness: "mean of the last panel" });
+    brightness: `mean brightness of “${panels[panels.length - 1]}”, 0 to 255` });
 
   follow(model, ["frame"], () => {
     const n = model.get("frame");
