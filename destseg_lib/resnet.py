@@ -1,22 +1,54 @@
-"""The ResNet-18 trunk that teacher and student share, in torchvision's parts and names."""
+"""The ResNet-18 trunk that teacher and student share, under torchvision's names.
+
+The names are those of torchvision's weights; torchvision itself, which takes seconds to import, is
+asked for these weights alone.
+"""
 
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock
+
+
+class BasicBlock(nn.Module):
+    """A residual block (He et al., 2016): what two convolutions add to their input.
+
+    Args:
+        inner: channels that come in.
+        outer: channels that go out.
+        stride: of the first convolution.
+
+    Where size or channels change, the input cannot be added as it is and gets a convolution of
+    1 x 1, ``downsample``.
+    """
+
+    def __init__(self, inner: int, outer: int, stride: int = 1) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inner, outer, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outer)
+        self.relu = nn.ReLU(inplace=True)
+        self.conv2 = nn.Conv2d(outer, outer, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outer)
+        self.downsample: nn.Module | None = None
+        if stride != 1 or inner != outer:
+            self.downsample = nn.Sequential(
+                nn.Conv2d(inner, outer, 1, stride, bias=False), nn.BatchNorm2d(outer)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inner, H, W) to (B, outer, H/stride, W/stride)."""
+        correction = self.relu(self.bn1(self.conv1(x)))
+        correction = self.bn2(self.conv2(correction))
+        correction += x if self.downsample is None else self.downsample(x)
+        return cast("Tensor", self.relu(correction))
 
 
 def stage(inner: int, outer: int, stride: int = 1) -> nn.Sequential:
     """Two residual blocks, (B, inner, H, W) to (B, outer, H/stride, W/stride)."""
-    shortcut = None
-    if stride != 1 or inner != outer:
-        shortcut = nn.Sequential(
-            nn.Conv2d(inner, outer, 1, stride, bias=False), nn.BatchNorm2d(outer)
-        )
-    return nn.Sequential(BasicBlock(inner, outer, stride, shortcut), BasicBlock(outer, outer))
+    return nn.Sequential(BasicBlock(inner, outer, stride), BasicBlock(outer, outer))
 
 
 class ResNetTrunk(nn.Module):

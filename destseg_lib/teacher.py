@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torchvision.models import ResNet18_Weights
 
 from destseg_lib.config import TEACHER_CHANNELS
 from destseg_lib.errors import DeSTSegError
@@ -166,6 +165,8 @@ def _load(trunk: ResNetTrunk, weights: dict[str, Tensor], source: str) -> None:
 
 
 def _imagenet_weights() -> dict[str, Tensor]:
+    from torchvision.models import ResNet18_Weights  # takes seconds; only here is it needed
+
     # Where torchvision keeps it too; torchvision itself would unpickle whatever lies there.
     url = ResNet18_Weights.IMAGENET1K_V1.url
     path = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name

@@ -97,6 +97,14 @@ def test_help_lists_the_options_of_the_contract(
     assert [option for option in CONTRACT[command].split() if option not in text] == []
 
 
+def test_commands_start_without_torchvision_whose_import_takes_seconds():
+    script = "import sys, destseg_lib.cli; print([n for n in sys.modules if 'vision' in n])"
+    told = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert told.stdout.strip() == "[]"
+
+
 def test_a_mistake_ends_with_a_message_and_status_2_in_a_real_process(tmp_path: Path) -> None:
     done = subprocess.run(
         [
