@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from destseg_lib.comparison import LEVEL, Row, compare, unfinished
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.study import Study
-from destseg_lib.tables import HEADINGS
+from destseg_lib.tables import HEADINGS, markdown_table
 
 SHOWN = ("image_auroc", "pixel_auroc", "pixel_ap", "aupro", "iap")
 BLUE, ORANGE = "#0072B2", "#D55E00"  # Okabe and Ito's
@@ -58,9 +58,8 @@ def markdown(study: Study, tables: dict[str, tuple[Row, ...]], problems: list[st
         lines += [f"**{len(problems)} runs are missing; no figure below contains them:**", ""]
         lines += [*(f"- {problem}" for problem in problems), ""]
     for name, rows in tables.items():
-        lines += [f"## {HEADINGS[name]}", "", f"| {' | '.join(COLUMNS)} |"]
-        lines += ["|" + "---|" * len(COLUMNS)]
-        lines += [f"| {' | '.join(_cells(row, study.reference))} |" for row in rows]
+        cells = (_cells(row, study.reference) for row in rows)
+        lines += [f"## {HEADINGS[name]}", "", markdown_table(COLUMNS, cells)]
         lines += ["", f"![{_said(rows, name, study.reference)}]({name}.svg)", ""]
     return "\n".join(lines)
 

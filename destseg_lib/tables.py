@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -68,6 +69,12 @@ def results_table(results: dict[str, Any]) -> str:
     for name, result in every.items():
         lines += [f"{name}: {note}" for note in _notes(result)]
     return "\n".join(lines)
+
+
+def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown: the first column to the left, the others to the right."""
+    marks = ["---"] + ["---:"] * (len(heads) - 1)
+    return "\n".join(f"| {' | '.join(row)} |" for row in (heads, marks, *rows))
 
 
 def _row(start: str, figures: dict[str, Any]) -> str:

@@ -140,6 +140,13 @@ def test_the_explorer_refuses_what_it_cannot_show(scored):
         ThresholdExplorer(images, maps[:, :5], masks[:, :5])
     with pytest.raises(DeSTSegError, match="The masks show 0 regions"):
         ThresholdExplorer(images, maps, 0 * masks)
+    with pytest.raises(DeSTSegError, match="There are 2 images and 1 names"):
+        ThresholdExplorer(images, maps, masks, ["good"])
+
+
+def test_pictures_are_called_by_words_not_by_the_names_of_folders(scored):
+    assert ThresholdExplorer(*scored, ["good", "bent_leg"]).data["names"] == ["good", "bent leg"]
+    assert ThresholdExplorer(*scored).data["names"] == ["image 1", "image 2"]
 
 
 # Corruption laboratory
@@ -291,12 +298,19 @@ def test_the_ablation_explorer_shows_what_the_report_says():
     assert explorer.displayed("tile", "iap", "cosine")["mean"] == "not run yet"
 
 
+def test_the_ablation_explorer_has_the_papers_figure_beside_where_there_is_one():
+    explorer = elements.ablation()
+    shown = {v: explorer.displayed("tile", "iap", v)["paper"] for v in elements.study()[0].variants}
+    assert shown == {"whole": "76.4 (+0.0)", "without L1": "74.4 (-2.0)", "cosine": "no figure"}
+    assert explorer.displayed("tile", "aupro", "whole")["paper"] == "no figure"
+
+
 def test_the_ablation_explorer_refuses_what_it_cannot_compare():
     study, records = elements.study()
     with pytest.raises(DeSTSegError, match="No run has finished"):
         AblationExplorer([(study, [])])
     with pytest.raises(DeSTSegError, match="no figure 'auc'"):
         AblationExplorer([(study, records)], figures=["auc"])
-    other = replace(study, variants={"whole": {}})
+    other = replace(study, variants={"whole": {}}, paper={})
     with pytest.raises(DeSTSegError, match="different variants"):
         AblationExplorer([(study, records), (other, records)])

@@ -26,7 +26,7 @@ function render({ model, el }) {
   box.plots.append(make("figure", { class: "wide" }, svg));
   const show = values(box, {
     seeds: "seeds", mean: "mean, %", spread: "spread of seeds", difference: "to the reference",
-    verdict: "verdict",
+    verdict: "verdict", paper: "the paper's, %",
   });
 
   follow(model, ["category", "figure", "variant"], () => {
@@ -60,7 +60,7 @@ function render({ model, el }) {
     parts.push(make("text", { x: right, y: height - 8, "text-anchor": "end" }, `${high} %`));
     svg.replaceChildren(...parts);
 
-    const { runs, difference, verdict } = found[chosen];
+    const { runs, difference, verdict, paper } = found[chosen];
     const absent = "not run yet";
     const shown = runs.length
       ? {
@@ -69,8 +69,9 @@ function render({ model, el }) {
         spread: runs.length > 1 ? fixed(deviation(runs), 1) : "one seed",
         difference,
         verdict,
+        paper,
       }
-      : { seeds: "0", mean: absent, spread: absent, difference: absent, verdict: absent };
+      : { seeds: "0", mean: absent, spread: absent, difference: absent, verdict: absent, paper };
     show(shown);
     svg.setAttribute("aria-label",
       `${figures.find(([key]) => key === figure)[1]} of ${variants.length} variants on ${category}; `

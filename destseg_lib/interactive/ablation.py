@@ -10,7 +10,7 @@ from typing import Any
 import anywidget
 import traitlets
 
-from destseg_lib.comparison import compare
+from destseg_lib.comparison import Row, compare
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.interactive.element import Setting, Values, fixed, script, style
 from destseg_lib.study import Study
@@ -91,9 +91,8 @@ class AblationExplorer(anywidget.AnyWidget):
         row = self._rows[category][figure][variant]
         runs = row["runs"]
         if not runs:
-            return dict.fromkeys(("mean", "spread", "difference", "verdict"), MISSING) | {
-                "seeds": "0"
-            }
+            absent = dict.fromkeys(("mean", "spread", "difference", "verdict"), MISSING)
+            return {"seeds": "0", **absent, "paper": row["paper"]}
         mean = sum(runs) / len(runs)
         spread = "one seed"
         if len(runs) > 1:
@@ -105,6 +104,7 @@ class AblationExplorer(anywidget.AnyWidget):
             "spread": spread,
             "difference": row["difference"],
             "verdict": row["verdict"],
+            "paper": row["paper"],
         }
 
 
@@ -117,7 +117,9 @@ def _by_figure(
     found: dict[str, dict[str, Mapping[str, Any]]] = {}
     for figure in figures:
         found[figure] = {}
-        for row in compare(alone, list(one), figure):
+        rows = compare(alone, list(one), figure)
+        whole = next(row.paper for row in rows if row.variant == study.reference)
+        for row in rows:
             runs = [
                 100 * record[figure]
                 for record in one
@@ -125,11 +127,24 @@ def _by_figure(
                 and record["status"] == "done"
                 and record[figure] is not None
             ]
-            found[figure][row.variant] = {"runs": runs, **_difference(row, study.reference)}
+            found[figure][row.variant] = {
+                "runs": runs,
+                **_difference(row, study.reference),
+                "paper": _paper(row, whole),
+            }
     return found
 
 
-def _difference(row: Any, reference: str) -> dict[str, str]:
+def _paper(row: Row, reference: float | None) -> str:
+    """The paper's figure in per cent and how far it is from that of the reference."""
+    if row.paper is None:
+        return "no figure"
+    if reference is None:
+        return fixed(100 * row.paper, 1)
+    return f"{fixed(100 * row.paper, 1)} ({100 * (row.paper - reference):+.1f})"
+
+
+def _difference(row: Row, reference: str) -> dict[str, str]:
     if row.variant == reference:
         return {"difference": "reference", "verdict": "reference"}
     if row.difference is None:

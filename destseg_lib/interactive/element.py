@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import math
+from collections.abc import Sequence
 from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,19 @@ def pictures(images: ArrayLike, what: str) -> NDArray[np.uint8]:
             "images are kept until they are on the device."
         )
     return stack
+
+
+def titles(names: Sequence[str] | None, count: int) -> list[str]:
+    """What stands below each of ``count`` pictures; of a folder's name, ``bent_leg``, the words.
+
+    Raises:
+        DeSTSegError: there are more names than pictures, or fewer.
+    """
+    if names is None:
+        return [f"image {n}" for n in range(1, count + 1)]
+    if len(names) != count:
+        raise DeSTSegError(f"There are {count} images and {len(names)} names; give one for each.")
+    return [name.replace("_", " ") for name in names]
 
 
 def painted(stack: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

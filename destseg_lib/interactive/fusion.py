@@ -22,6 +22,7 @@ from destseg_lib.interactive.element import (
     runs,
     script,
     style,
+    titles,
 )
 from destseg_lib.metric_inputs import check_maps, check_masks
 from destseg_lib.metrics import pixel_ap, pixel_auroc, sort_pixels
@@ -62,7 +63,8 @@ class FusionByHand(anywidget.AnyWidget):
         images are (N, h, w, 3) or finer by a whole number: (N, 2h, 2w, 3), for example.
 
         Raises:
-            DeSTSegError: there are not three levels, shapes disagree, or nothing is to be ranked.
+            DeSTSegError: there are not three levels, shapes or names disagree, or nothing is
+                to be ranked.
         """
         stack = pictures(images, "images")
         count, (height, width) = len(stack), (1, 1, *np.shape(masks))[-2:]
@@ -97,7 +99,7 @@ class FusionByHand(anywidget.AnyWidget):
             "masks": runs(truth.astype(np.uint8)),
             "levels": [packed(level) for level in self._levels],
             "learned": "" if self._learned is None else packed(self._learned),
-            "names": list(names or [f"image {n}" for n in range(1, len(stack) + 1)]),
+            "names": titles(names, len(stack)),
         }
         last = ("sum", 2, 0, 3) if learned is None else ("learned", 1, 1, 1)
         trials = [

@@ -22,6 +22,7 @@ from destseg_lib.interactive.element import (
     runs,
     script,
     style,
+    titles,
 )
 from destseg_lib.metric_inputs import check_maps, check_masks
 from destseg_lib.metrics import label_regions
@@ -55,8 +56,8 @@ class ThresholdExplorer(anywidget.AnyWidget):
         """Take N images (N, H, W, 3) of uint8, their maps and their masks, (N, H, W) each.
 
         Raises:
-            DeSTSegError: shapes disagree, values are not finite, or there are no faulty pixels, no
-                normal ones, or more than 255 regions.
+            DeSTSegError: shapes or names disagree, values are not finite, or there are no faulty
+                pixels, no normal ones, or more than 255 regions.
         """
         stack = pictures(images, "images")
         scores = check_maps(maps)
@@ -87,7 +88,7 @@ class ThresholdExplorer(anywidget.AnyWidget):
             "width": stack.shape[2],
             "low": self._low,
             "high": self._high,
-            "names": list(names or [f"image {n}" for n in range(1, len(stack) + 1)]),
+            "names": titles(names, len(stack)),
         }
         trials: list[Setting] = [{"level": t} for t in (0, 60, 128, 201, TOP)]
         self.checks = [{"settings": t, "values": self.displayed(**t)} for t in trials]
