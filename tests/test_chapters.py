@@ -75,7 +75,7 @@ def test_a_chapter_opens_and_closes_as_every_other(path):
 
 @pytest.mark.parametrize("path", METHOD, ids=lambda path: path.stem)
 def test_a_chapter_of_the_method_has_checked_outputs_and_agreements(path):
-    checked = [c for c in cells(path) if c.source.startswith("# NBVAL_CHECK_OUTPUT")]
+    checked = tagged(path, "nbval-check-output")
     assert len(checked) >= 2
     assert tagged(path, "agreement"), f"{path.name} agrees with nothing of the library"
     if path.stem[:2] != "01":

@@ -35,8 +35,8 @@ def project(tmp_path: Path) -> Path:
     cells = [
         {"cell_type": "markdown", "id": "title", "metadata": {}, "source": ["# One\n"]},
         {
-            "cell_type": "code", "id": "checked", "metadata": {}, "execution_count": None,
-            "source": ["# NBVAL_CHECK_OUTPUT\n", "print(1)"],
+            "cell_type": "code", "id": "checked", "metadata": {"tags": ["nbval-check-output"]},
+            "execution_count": None, "source": ["print(1)"],
             "outputs": [{"output_type": "stream", "name": "stdout", "text": ["1\n"]}],
         },
         {
@@ -154,7 +154,7 @@ def test_every_kind_of_mess_is_noticed_and_mended(project, mess, message, mendab
 def test_a_solution_is_folded_in_the_book_in_jupyterlab_and_in_colab(project):
     solution = cell(load(project), "try")
     assert solution["metadata"]["tags"] == ["solution", "hide-cell"]
-    assert solution["metadata"]["jupyter"] == {"source_hidden": True}
+    assert solution["metadata"]["jupyter"] == {"source_hidden": True, "outputs_hidden": True}
     assert solution["metadata"]["cellView"] == "form"
     assert solution["source"][0] == "# @title Solution\n"
 

@@ -27,9 +27,9 @@ def chapter(tmp_path: Path):
     (tmp_path / "results" / "tile.json").write_text(json.dumps(record), encoding="utf-8")
 
     def problems(prose: str, checked: bool = True) -> list[str]:
-        mark = "# NBVAL_CHECK_OUTPUT\n" if checked else ""
         code = {
-            "cell_type": "code", "id": "draw", "source": [mark, "print(612)"],
+            "cell_type": "code", "id": "draw", "source": ["print(612)"],
+            "metadata": {"tags": ["nbval-check-output"] if checked else []},
             "outputs": [{"output_type": "stream", "name": "stdout", "text": ["612 of 9\n"]}],
         }  # fmt: skip
         path = tmp_path / "one.ipynb"

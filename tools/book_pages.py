@@ -3,7 +3,7 @@
 Live code by way of another host is not offered, so its scripts go, and so do cards and tabs, which
 plain Markdown has not; the index of all words is fetched by the search page alone; two buttons of
 the theme have names that disagree with what they show, which a screen reader's user cannot make
-sense of; and the marks in cells that speak to the tests and to Colab say nothing to a reader of
+sense of; and the titles that Colab folds solutions under say nothing to a reader of
 the book. Plots of few colours are written with few, at a quarter of the weight. In the reference,
 the fields of a named tuple stand in its docstring, and a default that is no Python is three dots.
 """
@@ -24,7 +24,7 @@ from sphinx.application import Sphinx
 MENDED = (
     (re.compile(r'(<button class="btn search-button-field[^>]*?) aria-label="Search"'), r"\1"),
     (re.compile(r'<summary aria-label="Toggle hidden content">'), "<summary>"),
-    (re.compile(r'<span class="c1"># (?:NBVAL_CHECK_OUTPUT|@title Solution)</span>\n'), ""),
+    (re.compile(r'<span class="c1"># @title Solution</span>\n'), ""),
     # A figure made for a desk is small on a telephone; alone it can be enlarged.
     # One that has its link already, in a page that was not built again, keeps it.
     (

@@ -25,7 +25,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATE = Path(__file__).with_name("first_cell.py")
-CHECKED = "# NBVAL_CHECK_OUTPUT"
+CHECKED = "nbval-check-output"  # a tag of nbval's: its cells print the same everywhere
 KEPT = ("tags", "mystnb", "jupyter", "cellView")
 # What an editor makes up anew for every cell; names last.
 RANDOM_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f-]+)?")
@@ -117,20 +117,18 @@ def fold(cell: Cell) -> None:
     if cell.cell_type != "code" or "solution" not in tags:
         return
     cell.metadata["tags"] = [*(tag for tag in tags if tag != "hide-cell"), "hide-cell"]
-    cell.metadata["jupyter"] = {"source_hidden": True}
+    cell.metadata["jupyter"] = {"source_hidden": True, "outputs_hidden": True}
     cell.metadata["cellView"] = "form"
     prompts = {f"code_prompt_{do}": f"{do.capitalize()} the solution" for do in ("show", "hide")}
     cell.metadata["mystnb"] = {**cell.metadata.get("mystnb", {}), **prompts}
-    # Colab folds a form only under a title, and a checked cell must begin with its mark.
-    lines = cell.source.split("\n")
-    if not any(line.startswith("# @title") for line in lines):
-        lines.insert(1 if lines[0] == CHECKED else 0, "# @title Solution")
-    cell.source = "\n".join(lines)
+    # Colab folds a form only under a title.
+    if not cell.source.startswith("# @title"):
+        cell.source = f"# @title Solution\n{cell.source}"
 
 
 def kept_outputs(cell: Cell) -> list[Any]:
     """The text of a checked cell. What nothing compares is printed anew by whoever runs it."""
-    if not cell.source.startswith(CHECKED):
+    if CHECKED not in cell.metadata.get("tags", []):
         return []
     kept = []
     for output in cell.outputs:
@@ -178,8 +176,7 @@ def differences(path: Path, root: Path = ROOT) -> list[str]:
                 found.append(f"{where}: it failed when it was last run")
             elif any(kind.startswith(("image/", "video/")) for kind in output.get("data", {})):
                 found.append(f"{where}: there is a picture in its outputs")
-        source = "".join(cell.get("source", []))
-        if cell["cell_type"] == "code" and source.startswith(CHECKED) and not cell.get("outputs"):
+        if CHECKED in cell.get("metadata", {}).get("tags", []) and not cell.get("outputs"):
             found.append(
                 f"{where}: its output is to be compared but there is none; "
                 "run tools/notebooks.py --run"

@@ -41,7 +41,7 @@ def printed(path: Path, name: str) -> str:
         KeyError: there is no such cell, or nothing compares its output.
     """
     for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
-        if cell["id"] == name and "".join(cell["source"]).startswith("# NBVAL_CHECK_OUTPUT"):
+        if cell["id"] == name and "nbval-check-output" in cell["metadata"].get("tags", []):
             outputs = cell["outputs"]
             parts = [o.get("text") or o.get("data", {}).get("text/plain", "") for o in outputs]
             return "\n".join("".join(part) for part in parts)
