@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from results_studies import studies
 from results_world import levels, similarity, teachers, world
 
 from destseg_lib.tables import HEADINGS
@@ -118,11 +119,22 @@ def drawing_headline(record: dict[str, Any]) -> str:
     )
 
 
+def ray_headline(record: dict[str, Any]) -> str:
+    """Two workers of Ray against two plain processes."""
+    plain, ray = (record["clock"][side] for side in ("plain", "ray"))
+    return (
+        f"**Ray**: a study on two workers in {ray:.0f} s, in two plain processes in {plain:.0f} s, "
+        f"so {record['clock']['overhead']:.1%} more, of which its start is "
+        f"{record['start_up']:.1f} s"
+    )
+
+
 HEADLINES = {
     "drawing": drawing_headline,
     "training": training_headline,
     "corruption": corruption_headline,
     "metrics": metrics_headline,
+    "ray_overhead": ray_headline,
 }
 
 
@@ -178,6 +190,7 @@ def pages() -> dict[Path, list[str]]:
         RESULTS / "README.md": [
             *levels(RESULTS / "world"),
             *teachers(RESULTS / "teachers"),
+            *studies(RESULTS / "studies"),
             "### Each type of defect, final map: image AUROC, pixel AP",
             "",
             *by_defect(tiles),
