@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
@@ -41,6 +42,28 @@ def test_a_plot_of_many_shades_loses_weight_and_nothing_that_is_seen():
 def test_a_picture_of_all_colours_stays_as_it_is():
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     assert book_pages.lightened(png(noise)) == png(noise)
+
+
+def test_a_figure_full_of_photographs_becomes_a_jpeg_and_the_page_shows_that(tmp_path):
+    rng = np.random.default_rng(3)
+    smooth = np.kron(rng.integers(60, 190, (10, 12, 3)), np.ones((50, 50, 1)))
+    photograph = (smooth + rng.normal(0, 6, smooth.shape)).clip(0, 255).astype(np.uint8)
+    images = tmp_path / "_images"
+    images.mkdir()
+    (images / "a.png").write_bytes(png(photograph))
+    (images / "b.png").write_bytes(png(photograph[:60, :60]))  # light enough as it is
+    page = tmp_path / "page.html"
+    page.write_text('<p><img src="_images/a.png"> <img src="_images/b.png"></p>', encoding="utf-8")
+    app = SimpleNamespace(builder=SimpleNamespace(name="html"), outdir=tmp_path)
+    for _ in range(2):  # a page that was not built again is mended again
+        book_pages.mend(app, None)
+        assert sorted(path.name for path in images.iterdir()) == ["a.jpg", "b.png"]
+        assert page.read_text(encoding="utf-8") == (
+            '<p><a href="_images/a.jpg"><img src="_images/a.jpg"></a> '
+            '<a href="_images/b.png"><img src="_images/b.png"></a></p>'
+        )
+    seen = np.asarray(Image.open(images / "a.jpg")).astype(float)
+    assert seen.shape == photograph.shape and ((seen - photograph) ** 2).mean() < 60
 
 
 class Pair(NamedTuple):

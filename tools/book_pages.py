@@ -4,7 +4,8 @@ Live code by way of another host is not offered, so its scripts go, and so do ca
 plain Markdown has not; the index of all words is fetched by the search page alone; two buttons of
 the theme have names that disagree with what they show, which a screen reader's user cannot make
 sense of; and the titles that Colab folds solutions under say nothing to a reader of
-the book. Plots of few colours are written with few, at a quarter of the weight. In the reference,
+the book. Plots of few colours are written with few, at a quarter of the weight, and
+figures full of photographs as JPEG. In the reference,
 the fields of a named tuple stand in its docstring, and a default that is no Python is three dots.
 """
 
@@ -33,6 +34,7 @@ MENDED = (
     ),
     (re.compile(r'(<i class="theme-switch [^>]*?)\s+title="[^"]*"'), r"\1"),
 )
+HEAVY = 150_000  # bytes
 NAMED = namedtuple("NAMED", "one")
 NO_PYTHON = re.compile(r"= ?<[^<>]*>")
 UNUSED = re.compile("thebe|sphinx-design|design-tabs", re.I)
@@ -95,14 +97,31 @@ def lightened(picture: bytes) -> bytes:
     return min(best, picture, key=len)
 
 
+def photographic(picture: bytes) -> bytes | None:
+    """A heavy PNG as JPEG, if that weighs a third or less, as photographs do; else None."""
+    if len(picture) < HEAVY:
+        return None
+    file = io.BytesIO()
+    Image.open(io.BytesIO(picture)).convert("RGB").save(file, "jpeg", quality=85, optimize=True)
+    return file.getvalue() if 3 * len(file.getvalue()) <= len(picture) else None
+
+
 def mend(app: Sphinx, exception: Exception | None) -> None:
     """Put the theme's buttons right in the written pages, and make their pictures light."""
     if exception or app.builder.name != "html":
         return
+    renamed = []
     for picture in Path(app.outdir, "_images").glob("*.png"):
-        picture.write_bytes(lightened(picture.read_bytes()))
+        light = lightened(picture.read_bytes())
+        photograph = photographic(light)
+        picture.write_bytes(photograph or light)
+        if photograph:
+            picture.rename(picture.with_suffix(".jpg"))
+            renamed.append(picture.name)
     for page in Path(app.outdir).rglob("*.html"):
         text = page.read_text(encoding="utf-8")
+        for name in renamed:
+            text = text.replace(f"_images/{name}", f"_images/{Path(name).stem}.jpg")
         for pattern, replacement in MENDED:
             text = pattern.sub(replacement, text)
         if page.name != "search.html":
