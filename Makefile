@@ -10,6 +10,9 @@ OFFLINE := PYTHONPATH=$(CURDIR)/tests/offline
 # Threads that spin while they wait for one another steal the time of whatever else runs on the same
 # cores, and both crawl. On idle cores sleeping costs little.
 export OMP_WAIT_POLICY ?= PASSIVE
+# Tests beside each other, a file of them in one process: a file's tests may share what they made.
+JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
+BESIDE := -n $(JOBS) --maxprocesses 8
 # What `make test` runs, in this order. CI adds the book.
 STAGES ?= install lint types unit notebooks
 
@@ -48,7 +51,7 @@ types: $(STAMP) ## check types (mypy, strict)
 	$(PY) -m mypy
 
 unit: $(STAMP) ## run the unit tests (pytest), cut off from the network
-	$(OFFLINE) $(PY) -m pytest tests
+	$(OFFLINE) $(PY) -m pytest $(BESIDE) --dist loadfile tests
 
 notebooks: $(STAMP) ## run every notebook of the book, outputs checked where a cell asks for it (nbval)
 	$(OFFLINE) $(PY) -m pytest --nbval-lax --nbval-current-env book
@@ -88,7 +91,7 @@ page: vendor ## build one page and look at it: PAGE=book/02_measuring
 	$(OFFLINE) $(PY) tools/preview.py $(PAGE)
 
 browser: $(STAMP) ## open every built page in a headless Chromium and play with it (after book)
-	$(OFFLINE) $(PY) -m pytest tests/browser
+	$(OFFLINE) $(PY) -m pytest $(BESIDE) tests/browser
 
 links: $(STAMP) ## ask every address that the built book links to (needs a network)
 	$(PY) tools/check_links.py

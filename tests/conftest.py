@@ -23,9 +23,9 @@ def shared() -> Path:
     return SHARED
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
-    """Tiny tensors are slower on several threads than on one."""
+    """Tiny tensors are slower on several threads, and of other bits: all of a file is on one."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -24,6 +24,8 @@ from destseg_lib.store import load_images
 from destseg_lib.textures import procedural_textures
 from destseg_lib.training import TrainingImages
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SIZE = 64
 SIX = ("image_auroc", "pixel_auroc", "pixel_ap", "aupro", "iap", "iap90")
 CPU = torch.device("cpu")
@@ -82,7 +84,6 @@ def make_run(folder: Path, data: Path, *, calibration: tuple[float, ...], **mode
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.set_num_threads(1)
     return make_category(tmp_path_factory.mktemp("data") / "widget")
 
 

@@ -28,13 +28,14 @@ from destseg_lib.prediction import (
 from destseg_lib.run import Run
 from destseg_lib.teacher import normalise
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SIZE = 64
 KEYS = {"path", "score", "threshold", "anomalous"}
 
 
 @pytest.fixture(scope="module")
 def run() -> Run:
-    torch.set_num_threads(1)
     model = DeSTSeg(load_teacher("random"), ModelConfig(width=0.125)).eval()
     config = TrainingConfig(
         student=PhaseConfig(steps=1, lr=0.1),
