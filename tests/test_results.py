@@ -10,6 +10,8 @@ from statistics import mean, stdev
 
 import pytest
 
+from destseg_lib.comparison import Row, compare
+from destseg_lib.engine import read_folder
 from destseg_lib.products import PRODUCTS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -112,3 +114,68 @@ def test_missing_legs_are_outlined_by_one_level_and_misplaced_parts_by_all():
     for level in LEVELS:
         askew = leads("component", level, BOTH, "defects/misplaced/pixel_auroc")
         assert all(-4 < lead < 0 for lead in askew)
+
+
+# What chapter 10 says in words of the studies
+
+FIGURES = ("image_auroc", "pixel_ap", "iap")
+
+
+def rows(study: str, figure: str) -> dict[str, Row]:
+    """Every variant of a measured study, compared with its reference; all its seeds are there."""
+    found = {
+        row.variant: row
+        for row in compare(*read_folder(ROOT / "results" / "studies" / study), figure)
+    }
+    assert all(row.done == 3 for row in found.values())
+    return found
+
+
+def verdicts(study: str, variant: str) -> list[str]:
+    """Of a variant against the reference, in image AUROC, pixel AP and IAP."""
+    return [rows(study, figure)[variant].difference.verdict for figure in FIGURES]
+
+
+LEVEL_STUDIES = ("levels_component", "levels_magnetic_tile", "levels_metal")
+
+
+def kind_ap(study: str, variant: str, kind: str) -> float:
+    _, records = read_folder(ROOT / "results" / "studies" / study)
+    return mean(r["defects"][kind]["pixel_ap"] for r in records if r["variant"] == variant)
+
+
+def test_one_level_can_be_ahead_of_all_and_no_level_is_it_everywhere():
+    assert verdicts("levels_component", "2") == ["better"] * 3
+    assert verdicts("levels_magnetic_tile", "3") == ["better"] * 3
+    aurocs = {name: row.mean for name, row in rows("levels_component", "image_auroc").items()}
+    assert min(aurocs, key=aurocs.__getitem__) == "3"
+    for level in ("1", "2", "3"):
+        assert verdicts("levels_metal", level)[1:] == ["worse", "worse"]
+
+
+def test_the_sum_is_ahead_in_pixel_ap_and_the_product_nowhere_ahead_of_all():
+    for study in LEVEL_STUDIES:
+        assert verdicts(study, "1, 2, 3: sum")[1] == "better"
+        for figure in FIGURES:
+            found = rows(study, figure)
+            product = found.pop("1, 2, 3: product").mean
+            assert max(row.mean for row in found.values()) >= product
+
+
+def test_which_level_outlines_a_kind_of_defect_best():
+    best = {
+        (study, kind): max(("1", "2", "3"), key=lambda level: kind_ap(study, level, kind))
+        for study in LEVEL_STUDIES
+        for kind in read_folder(ROOT / "results" / "studies" / study)[1][0]["defects"]
+    }
+    for kind in ("fray", "break", "uneven"):
+        assert best["levels_magnetic_tile", kind] == "3"
+    for kind in ("missing_leg", "misplaced_leg", "damaged_body"):
+        assert best["levels_component", kind] == "2"
+    assert best["levels_metal", "rust"] == "1"
+    for study, kind, level in (
+        ("levels_component", "missing_leg", "2"),
+        ("levels_magnetic_tile", "fray", "3"),
+    ):
+        for rule in ("product", "sum"):
+            assert kind_ap(study, f"1, 2, 3: {rule}", kind) < 0.75 * kind_ap(study, level, kind)
