@@ -92,3 +92,21 @@ def test_a_default_that_is_no_python_is_three_dots_and_others_stay():
     assert shown == "(a: ~x.Y = ..., b: str = 'a < b', c: object= ...)"
     assert returns == "~x.Y"
     assert book_pages.readable(None, "module", "a", None, None, None, None) is None
+
+
+def test_arrays_are_shown_as_the_code_writes_them():
+    array = "~numpy.ndarray[tuple[~typing.Any, ...], ~numpy.dtype[{}]]"
+    like = (
+        "~numpy._typing._array_like._Buffer | ~a._SupportsArray[~numpy.dtype[~typing.Any]] | "
+        "~a._NestedSequence[~a._SupportsArray[~numpy.dtype[~typing.Any]]] | complex | bytes | "
+        "str | ~a._NestedSequence[complex | bytes | str]"
+    )
+    signature = f"(maps: {like}, masks: {array.format('~numpy.floating[~typing.Any]')})"
+    result = f"tuple[{array.format('~numpy.int32')}, {array.format('~typing.Any')}, int]"
+    assert book_pages.readable(None, "function", "f", None, None, signature, result) == (
+        "(maps: ArrayLike, masks: NDArray[floating])",
+        "tuple[NDArray[int32], NDArray[Any], int]",
+    )
+    lines = [":vartype a: numpy.ndarray[tuple[typing.Any, ...], numpy.dtype[numpy.int64]]", "text"]
+    book_pages.attributes(None, "class", "A", None, None, lines)
+    assert lines == [":vartype a: NDArray[int64]", "text"]

@@ -6,7 +6,8 @@ the theme have names that disagree with what they show, which a screen reader's 
 sense of; and the titles that Colab folds solutions under say nothing to a reader of
 the book. Plots of few colours are written with few, at a quarter of the weight, and
 figures full of photographs as JPEG. In the reference,
-the fields of a named tuple stand in its docstring, and a default that is no Python is three dots.
+the fields of a named tuple stand in its docstring, a default that is no Python is three dots, and
+arrays have the names that the code gives them.
 """
 
 from __future__ import annotations
@@ -37,6 +38,17 @@ MENDED = (
 HEAVY = 150_000  # bytes
 NAMED = namedtuple("NAMED", "one")
 NO_PYTHON = re.compile(r"= ?<[^<>]*>")
+# What numpy's names for arrays stand for, as the code writes them.
+ARRAYS = (
+    (
+        re.compile(
+            r"~?(?:numpy\.)?ndarray\[tuple\[~?(?:typing\.)?Any, \.\.\.\], "
+            r"~?(?:numpy\.)?dtype\[~?(?:numpy\.|typing\.)?(\w+)(?:\[~?(?:typing\.)?Any\])?\]\]"
+        ),
+        r"NDArray[\1]",
+    ),
+    (re.compile(r"[\w.~]*_Buffer \| .*?_NestedSequence\[complex \| bytes \| str\]"), "ArrayLike"),
+)
 UNUSED = re.compile("thebe|sphinx-design|design-tabs", re.I)
 SEARCH = re.compile(
     r'\s*<script src="[^"]*(?:searchtools|language_data|searchindex)\.js[^"]*"></script>'
@@ -72,7 +84,23 @@ def readable(
     returns: str,
 ) -> tuple[str, str] | None:
     """Sphinx shows a signature raw, types with their modules, if a default is ``<factory>``."""
-    return (NO_PYTHON.sub("= ...", signature), returns) if signature else None
+    if not signature:
+        return None
+    return named(NO_PYTHON.sub("= ...", signature)), named(returns or "") or returns
+
+
+def named(types: str) -> str:
+    """Types with the names that the code gives to arrays."""
+    for pattern, name in ARRAYS:
+        types = pattern.sub(name, types)
+    return types
+
+
+def attributes(
+    app: Sphinx, what: str, name: str, of: object, options: object, lines: list[str]
+) -> None:
+    """The same in the list of a class's attributes."""
+    lines[:] = [named(line) for line in lines]
 
 
 def lightened(picture: bytes) -> bytes:
@@ -134,5 +162,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("html-page-context", without_unused, priority=900)
     app.connect("autodoc-skip-member", repeats_docstring)
     app.connect("autodoc-process-signature", readable)
+    app.connect("autodoc-process-docstring", attributes, priority=900)  # after napoleon
     app.connect("build-finished", mend)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
