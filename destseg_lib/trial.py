@@ -46,8 +46,8 @@ class Workbench:
         students: a folder for the weights of trained students; machines may share it.
         world: where drawn products are kept.
         device: trials run on.
-        decoded: a folder for decoded images, mapped into memory, so that all workers of a machine
-            decode once and hold one copy; None keeps them in this process.
+        decoded: a folder for decoded images and drawn textures, mapped into memory, so that all
+            workers of a machine make them once and hold one copy; None keeps them in this process.
         progress: show bars.
     """
 
@@ -106,11 +106,7 @@ class Workbench:
         """What anomalies are filled with: drawn ones, or a folder's."""
         size, seed, folder = trial.config.image_size, trial.config.seed, trial.textures
         if folder in (None, "procedural"):
-            generator = torch.Generator().manual_seed(seed)
-            drawn: Pixels = self.once(
-                ("textures", size, seed),
-                lambda: procedural_textures(PROCEDURAL_TEXTURES, size, generator),
-            )
+            drawn: Pixels = self.once(("textures", size, seed), lambda: self._draw(size, seed))
             return drawn
         assert folder is not None
         read: Pixels = self.once(
@@ -118,6 +114,22 @@ class Workbench:
             lambda: self._decode(find_images([Path(folder)]), size),
         )
         return read
+
+    def _draw(self, size: int, seed: int) -> Pixels:
+        def draw() -> Pixels:
+            generator = torch.Generator().manual_seed(seed)
+            return procedural_textures(PROCEDURAL_TEXTURES, size, generator)
+
+        if self.decoded is None:
+            return draw()
+        self.decoded.mkdir(parents=True, exist_ok=True)
+        file = self.decoded / f"textures-{size}-{seed}.npy"
+        with FileLock(f"{file}.lock"):  # workers beside this one want the same
+            if not file.exists():
+                pixels = draw()
+                write_whole(file, lambda opened: np.save(opened, pixels))
+        mapped: Pixels = np.load(file, mmap_mode="r")
+        return mapped
 
     def _decode(self, paths: Sequence[Path], size: int) -> Pixels:
         if self.decoded is None:

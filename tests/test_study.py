@@ -245,12 +245,22 @@ def test_threads_are_set_for_the_study_and_put_back(study, tmp_path):
         run(study, tmp_path / "out0", threads=0)
 
 
-def test_decoded_images_kept_in_a_file_are_the_same(study, tmp_path):
-    trial = trials(study)[0]
+def test_images_and_textures_kept_in_files_are_the_same_and_made_once(study, tmp_path, monkeypatch):
+    one, other = trials(study)[0], next(t for t in trials(study) if t.seed == 1)
     alone = Workbench(tmp_path, tmp_path, CPU, progress=False)
-    shared = Workbench(tmp_path, tmp_path, CPU, decoded=tmp_path / "decoded", progress=False)
-    assert (alone.good(trial) == shared.good(trial)).all()
-    assert len(list((tmp_path / "decoded").glob("*.npy"))) == 1
+    first, second = (
+        Workbench(tmp_path, tmp_path, CPU, decoded=tmp_path / "decoded", progress=False)
+        for _ in range(2)
+    )
+    assert (alone.good(one) == first.good(one)).all()
+    assert (alone.textures(one) == first.textures(one)).all()
+    assert (alone.textures(other) == first.textures(other)).all()
+    assert len(list((tmp_path / "decoded").glob("*.npy"))) == 3
+    # Whoever comes second makes nothing.
+    monkeypatch.setattr("destseg_lib.trial.procedural_textures", None)
+    assert (alone.textures(one) == second.textures(one)).all()
+    assert (first.textures(other) == second.textures(other)).all()
+    assert (first.textures(one) != first.textures(other)).any()
 
 
 @pytest.mark.parametrize(
