@@ -54,7 +54,7 @@ l1 = false
 [variants."cosine distances"]
 "model.segmentation_input" = "cosine"
 """
-EVERY = 0.1  # seconds between looks at the processes
+EVERY = 2.0  # seconds between looks at the processes; looking takes time from them
 
 
 def command(study: Path, out: Path, *options: str) -> list[str]:
