@@ -136,6 +136,43 @@ def verdicts(study: str, variant: str) -> list[str]:
     return [rows(study, figure)[variant].difference.verdict for figure in FIGURES]
 
 
+# The whole method is the reference, so a claim that a part helps is confirmed where the variant
+# without it is worse.
+CONFIRMED, CONTRADICTED, UNDECIDED = "worse", "better", "undecided"
+PARTLESS = {
+    "denoising": "encoder-decoder, segmentation",
+    "encoder-decoder": "denoising, segmentation",
+    "segmentation": "denoising + encoder-decoder",
+    "product": "concatenation",
+}
+SETS = ("component", "magnetic_tile", "wood")
+
+
+def test_denoising_and_l1_are_contradicted_nowhere_and_every_other_claim_somewhere():
+    variants = [*PARTLESS.values(), "without L1", "plain", "cosine distances"]
+    found = {v: [word for data in SETS for word in verdicts(data, v)] for v in variants}
+    kept = {v for v, words in found.items() if CONTRADICTED not in words}
+    assert kept == {PARTLESS["denoising"], "without L1"}
+    assert all(CONFIRMED in words for words in found.values())
+    assert all(words.count(CONFIRMED) < 9 for words in found.values())
+
+
+def test_what_a_part_is_worth_depends_on_the_data():
+    segmentation, decoder = PARTLESS["segmentation"], PARTLESS["encoder-decoder"]
+    assert verdicts("component", segmentation) == [CONFIRMED, CONTRADICTED, CONTRADICTED]
+    assert verdicts("magnetic_tile", segmentation) == [CONTRADICTED, UNDECIDED, CONFIRMED]
+    assert verdicts("wood", segmentation) == [CONFIRMED] * 3
+    gains = [-100 * rows("wood", f)[segmentation].difference.mean for f in FIGURES]
+    assert 7.5 < min(gains) < max(gains) < 11.5
+    loss = 100 * rows("magnetic_tile", "image_auroc")[segmentation].difference.mean
+    assert 9.5 < loss < 10.5
+    assert verdicts("component", decoder) == [CONFIRMED] * 3
+    assert verdicts("wood", decoder)[1:] == [CONTRADICTED] * 2
+    assert verdicts("component", "concatenation") == [CONFIRMED] * 3
+    assert verdicts("wood", "concatenation")[2] == CONTRADICTED
+    assert verdicts("magnetic_tile", "concatenation")[1] == CONTRADICTED
+
+
 LEVEL_STUDIES = ("levels_component", "levels_magnetic_tile", "levels_metal")
 
 
