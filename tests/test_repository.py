@@ -294,6 +294,10 @@ def test_a_book_that_lacks_a_page_or_holds_a_failed_cell_is_refused(tmp_path):
         (html / "book" / "one.html").write_text(page + foreign, encoding="utf-8")
         assert "b.example" in check().stderr
         assert "from another host" in check().stderr
+    for name, refused in (("README.md", True), ("a.example", False)):
+        link = f'<a href="http://{name}">{name}</a>'
+        (html / "book" / "one.html").write_text(page + link, encoding="utf-8")
+        assert (f"a link of the file name {name};" in check().stderr) is refused
     (html / "book" / "one.html").write_text(page, encoding="utf-8")
 
     run = tmp_path / "_build" / "jupyter_execute" / "book" / "one.ipynb"

@@ -23,6 +23,8 @@ BESIDES = {"genindex", "search", "index", "py-modindex"}
 LOADS = {"script": "src", "img": "src", "iframe": "src", "source": "src", "video": "src",
          "audio": "src", "embed": "src", "object": "data"}  # fmt: skip
 LOADING_LINKS = {"stylesheet", "icon", "preload", "prefetch", "modulepreload", "preconnect"}
+# MyST makes a link of whatever looks like an address, and some countries are called md and py.
+NO_ADDRESS = re.compile(r'href="https?://([\w-]+\.(?:md|py|sh))/?"', re.I)
 ELSEWHERE = re.compile(r"\s*(?:[a-z]+:)?//", re.I)
 # Pages do not show stderr, where progress bars go. A bar: "name:  40%|####  | 2/5 [...]", or the
 # count alone where the end is unknown, "3it [00:01, 2.1it/s]".
@@ -105,6 +107,10 @@ def problems() -> list[str]:
         found += [
             f"{page} loads {address} from another host; it must come with the book."
             for address in foreign(HTML / f"{page}.html")
+        ]
+        found += [
+            f"{page} makes a link of the file name {name}; write it as code."
+            for name in NO_ADDRESS.findall((HTML / f"{page}.html").read_text(encoding="utf-8"))
         ]
     found += [
         f"{sheet.relative_to(HTML)} loads {hit[1]} from another host."
