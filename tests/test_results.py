@@ -173,6 +173,17 @@ def test_what_a_part_is_worth_depends_on_the_data():
     assert verdicts("magnetic_tile", "concatenation")[1] == CONTRADICTED
 
 
+def test_four_times_the_steps_turn_one_contradiction_of_three_round():
+    assert [
+        verdicts(f"longer_{data}", "1,600 steps") for data in ("component", "magnetic_tile")
+    ] == [
+        ["better", "worse", "better"],
+        ["worse", "undecided", "better"],
+    ]
+    behind = rows("longer_magnetic_tile", "image_auroc")["1,600 steps"].difference
+    assert 100 * behind.high < -5
+
+
 LEVEL_STUDIES = ("levels_component", "levels_magnetic_tile", "levels_metal")
 
 
