@@ -26,6 +26,11 @@ from sphinx.application import Sphinx
 MENDED = (
     (re.compile(r'(<button class="btn search-button-field[^>]*?) aria-label="Search"'), r"\1"),
     (re.compile(r'<summary aria-label="Toggle hidden content">'), "<summary>"),
+    # The arrow beside a page that has pages below it shows no word.
+    (
+        re.compile(r'<summary>(?=<span class="toctree-toggle")'),
+        '<summary aria-label="Pages below">',
+    ),
     (re.compile(r'<span class="c1"># @title Solution</span>\n'), ""),
     # A figure made for a desk is small on a telephone; alone it can be enlarged.
     # One that has its link already, in a page that was not built again, keeps it.
