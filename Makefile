@@ -54,7 +54,7 @@ unit: $(STAMP) ## run the unit tests (pytest), cut off from the network
 	$(OFFLINE) $(PY) -m pytest $(BESIDE) --dist loadfile tests
 
 notebooks: $(STAMP) ## run every notebook of the book, outputs checked where a cell asks for it (nbval)
-	$(OFFLINE) $(PY) -m pytest -n $(JOBS) --maxprocesses 4 --dist loadfile --nbval-lax --nbval-current-env book
+	$(OFFLINE) $(PY) -m pytest $(BESIDE) --maxprocesses 4 --dist loadfile --nbval-lax --nbval-current-env book
 
 # One loop, so that the time of each stage is known wherever the tests run.
 test: ## lint, types, unit tests and notebooks, with the time of each

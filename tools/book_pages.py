@@ -91,11 +91,11 @@ def readable(
     """Sphinx shows a signature raw, types with their modules, if a default is ``<factory>``."""
     if not signature:
         return None
-    return named(NO_PYTHON.sub("= ...", signature)), named(returns or "") or returns
+    return named(NO_PYTHON.sub("= ...", signature)), returns and named(returns)
 
 
 def named(types: str) -> str:
-    """Types with the names that the code gives to arrays."""
+    """Types, arrays under the names that the code gives them."""
     for pattern, name in ARRAYS:
         types = pattern.sub(name, types)
     return types

@@ -23,7 +23,8 @@ BESIDES = {"genindex", "search", "index", "py-modindex"}
 LOADS = {"script": "src", "img": "src", "iframe": "src", "source": "src", "video": "src",
          "audio": "src", "embed": "src", "object": "data"}  # fmt: skip
 LOADING_LINKS = {"stylesheet", "icon", "preload", "prefetch", "modulepreload", "preconnect"}
-# MyST makes a link of whatever looks like an address, and some countries are called md and py.
+# MyST makes a link of whatever looks like an address, and some countries are called md and py;
+# _config.yml tells it not to, unless a scheme stands before it.
 NO_ADDRESS = re.compile(r'href="https?://([\w-]+\.(?:md|py|sh))/?"', re.I)
 ELSEWHERE = re.compile(r"\s*(?:[a-z]+:)?//", re.I)
 # Pages do not show stderr, where progress bars go. A bar: "name:  40%|####  | 2/5 [...]", or the
@@ -62,10 +63,10 @@ class Loaded(HTMLParser):
             self.addresses.append(candidate)
 
 
-def foreign(page: Path) -> list[str]:
+def foreign(page: str) -> list[str]:
     """The addresses on other hosts that a page loads by itself."""
     reader = Loaded()
-    reader.feed(page.read_text(encoding="utf-8"))
+    reader.feed(page)
     return [address for address in reader.addresses if ELSEWHERE.match(address)]
 
 
@@ -104,13 +105,14 @@ def problems() -> list[str]:
         notebook = json.loads(run.read_text(encoding="utf-8"))
         found += [f"{run.stem} warns, unseen: {line}" for line in warnings(notebook)]
     for page in sorted(built):
+        text = (HTML / f"{page}.html").read_text(encoding="utf-8")
         found += [
             f"{page} loads {address} from another host; it must come with the book."
-            for address in foreign(HTML / f"{page}.html")
+            for address in foreign(text)
         ]
         found += [
             f"{page} makes a link of the file name {name}; write it as code."
-            for name in NO_ADDRESS.findall((HTML / f"{page}.html").read_text(encoding="utf-8"))
+            for name in NO_ADDRESS.findall(text)
         ]
     found += [
         f"{sheet.relative_to(HTML)} loads {hit[1]} from another host."

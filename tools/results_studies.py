@@ -40,7 +40,8 @@ def studies(folder: Path) -> list[str]:
             "",
             f"In per cent, mean ± standard deviation over seeds; then the difference to "
             f"*{study.reference}*, paired by seed, with its {LEVEL:.0%} bootstrap interval. "
-            f"{study.recipe.capitalize()} recipe: {config['image_size']} pixels, "
+            f"{study.recipe.capitalize()} recipe but for what a variant changes: "
+            f"{config['image_size']} pixels, "
             f"{config['student']['steps']} + {config['segmentation']['steps']} steps of "
             f"{config['batch_size']}, {done[0]['teacher']['name']} teacher; "
             f"{'; '.join(sorted(where))}.",
