@@ -31,7 +31,7 @@ from scipy import ndimage
 from destseg_lib.config import CorruptionConfig
 from destseg_lib.corruption import corrupt
 from destseg_lib.device import keep_freed_memory
-from destseg_lib.provenance import provenance
+from destseg_lib.runs.provenance import provenance
 
 Image = NDArray[np.float32]  # (S, S, 3) in [0, 1]
 Plane = NDArray[np.float64]  # (S, S)

@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 
-from destseg_lib.checkpoint import write_json
-from destseg_lib.products import PRODUCTS
-from destseg_lib.provenance import provenance
-from destseg_lib.world import Counts, draw_product, make_product
+from destseg_lib.drawn import CATEGORIES
+from destseg_lib.drawn.dataset import Counts, draw_category, write_category
+from destseg_lib.files import write_json
+from destseg_lib.runs.provenance import provenance
 
 SIZE, COUNT = 256, 200
 
@@ -28,15 +28,15 @@ def main() -> int:
     parser.add_argument("--record", type=Path)
     options = parser.parse_args()
     rates: dict[str, float] = {}
-    for product in PRODUCTS:
-        draw_product(product.name, SIZE, Counts(8, 0, 0), progress=False)
+    for product in CATEGORIES:
+        draw_category(product.name, SIZE, Counts(8, 0, 0), progress=False)
         started = time.perf_counter()
-        draw_product(product.name, SIZE, Counts(COUNT, 0, 0), progress=False)
+        draw_category(product.name, SIZE, Counts(COUNT, 0, 0), progress=False)
         rates[product.name] = round(COUNT / (time.perf_counter() - started), 1)
         print(f"{product.name}: {rates[product.name]} images a second")
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
-        roots = [make_product(p.name, Path(folder), SIZE, progress=False) for p in PRODUCTS]
+        roots = [write_category(p.name, Path(folder), SIZE, progress=False) for p in CATEGORIES]
         seconds = time.perf_counter() - started
         files = [file for root in roots for file in root.rglob("*.png")]
         images = sum("ground_truth" not in file.parts for file in files)

@@ -22,11 +22,11 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from destseg_lib import cli
-from destseg_lib.checkpoint import write_json
-from destseg_lib.data import Category, find_category
 from destseg_lib.device import resolve_device
-from destseg_lib.evaluation import evaluate_category
-from destseg_lib.run import LOG, load_run, read_run
+from destseg_lib.evaluation.evaluate import evaluate_category
+from destseg_lib.files import write_json
+from destseg_lib.images.folders import Category, find_category
+from destseg_lib.runs.run import LOG, load_run, read_run
 
 HALVES = ("selection", "report")
 COLOURS = {"student": "#0072B2", "segmentation": "#D55E00"}  # Okabe and Ito, safe for all

@@ -27,9 +27,9 @@ from scipy.ndimage import gaussian_filter, label
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 from tqdm.auto import tqdm
 
+from destseg_lib.evaluation.streaming import StreamingMetrics
 from destseg_lib.metrics import anomaly_metrics
-from destseg_lib.provenance import provenance
-from destseg_lib.streaming import StreamingMetrics
+from destseg_lib.runs.provenance import provenance
 
 LIMIT, RECALL, TOP, THRESHOLDS = 0.3, 0.9, 100, 200
 SIX = ("image_auroc", "pixel_auroc", "pixel_ap", "aupro", "iap", "iap90")

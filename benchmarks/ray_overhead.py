@@ -26,8 +26,8 @@ from typing import Any
 import psutil
 import torch
 
-from destseg_lib.provenance import provenance
-from destseg_lib.world import Counts, make_product
+from destseg_lib.drawn.dataset import Counts, write_category
+from destseg_lib.runs.provenance import provenance
 
 SEEDS = (0, 1, 2, 3)
 STUDY = """
@@ -144,7 +144,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for product in ("metal", "wood"):
-            make_product(product, folder, 64, Counts(40, 20, 5), progress=False)
+            write_category(product, folder, 64, Counts(40, 20, 5), progress=False)
         study = folder / "study.toml"
         study.write_text(STUDY.format(folder=folder, steps=options.steps))
         for n in range(options.rounds):

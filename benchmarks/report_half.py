@@ -15,8 +15,8 @@ from pathlib import Path
 
 from magnetic_tile import half
 
-from destseg_lib.data import find_category
 from destseg_lib.errors import DeSTSegError
+from destseg_lib.images.folders import find_category
 
 
 def link_half(data: Path, out: Path) -> int:

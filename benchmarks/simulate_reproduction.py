@@ -25,11 +25,11 @@ from typing import Any
 import torch
 
 from destseg_lib.config import paper_recipe
-from destseg_lib.costs import Costs
-from destseg_lib.provenance import provenance
-from destseg_lib.reproduction import CATEGORIES, SEEDS, duration, paper_study
-from destseg_lib.schedule import Job, simulate
-from destseg_lib.study import Trial, read_study, trials
+from destseg_lib.runs.provenance import provenance
+from destseg_lib.studies.costs import Costs
+from destseg_lib.studies.paper_tables import CATEGORIES, SEEDS, duration, paper_study
+from destseg_lib.studies.schedule import Job, simulate
+from destseg_lib.studies.study import Trial, read_study, trials
 
 ROOT = Path(__file__).resolve().parent.parent
 MEASURED = "results/benchmarks/training.json"

@@ -34,7 +34,7 @@ from destseg_lib.corruption import shrink_masks
 from destseg_lib.device import keep_freed_memory, resolve_precision
 from destseg_lib.losses import feature_loss, segmentation_loss
 from destseg_lib.model import DeSTSeg, quarter
-from destseg_lib.provenance import provenance
+from destseg_lib.runs.provenance import provenance
 from destseg_lib.teacher import load_teacher, normalise
 from destseg_lib.training import prepare, start_phase, train_phase
 

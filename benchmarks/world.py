@@ -24,24 +24,24 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn.neighbors import NearestNeighbors
 
-from destseg_lib.checkpoint import write_json
 from destseg_lib.config import METRIC_SIZE, RECIPES, TOP_PIXELS, config_to_dict
-from destseg_lib.data import find_category
 from destseg_lib.device import autocast, keep_freed_memory, resolve_device
-from destseg_lib.evaluation import evaluate_category
+from destseg_lib.drawn import CATEGORIES
+from destseg_lib.drawn.dataset import DrawnImages, draw_category, write_category
+from destseg_lib.evaluation.evaluate import evaluate_category
+from destseg_lib.files import write_json
+from destseg_lib.images.folders import find_category
 from destseg_lib.losses import cosine_distance
 from destseg_lib.metrics import anomaly_metrics, image_auroc, image_scores
-from destseg_lib.products import PRODUCTS
-from destseg_lib.provenance import provenance
-from destseg_lib.run import Run, load_run, read_run
+from destseg_lib.runs.provenance import provenance
+from destseg_lib.runs.run import Run, load_run, read_run
+from destseg_lib.runs.train import TrainingJob, train_category
 from destseg_lib.teacher import normalise
-from destseg_lib.workflow import TrainingJob, train_category
-from destseg_lib.world import ProductImages, draw_product, make_product
 
 SMALL = 32  # side of the downsampled images of the nearest neighbour
 
 
-def trivial(images: ProductImages) -> dict[str, float]:
+def trivial(images: DrawnImages) -> dict[str, float]:
     """Image AUROC of the two detectors that know nothing."""
     labels = np.array([defect != "good" for defect in images.defects])
     mean = images.train.mean(0, dtype=np.float32)
@@ -54,7 +54,7 @@ def trivial(images: ProductImages) -> dict[str, float]:
     }
 
 
-def by_level(run: Run, images: ProductImages) -> dict[str, dict[str, Any]]:
+def by_level(run: Run, images: DrawnImages) -> dict[str, dict[str, Any]]:
     """Figures of each level's cosine distance alone, of their product and of their sum."""
     size = run.config.image_size
     device = next(run.model.student.parameters()).device
@@ -95,10 +95,10 @@ def by_level(run: Run, images: ProductImages) -> dict[str, dict[str, Any]]:
 
 def measure(name: str, seed: int, runs: Path, world: Path, teacher: str) -> dict[str, Any]:
     """Train on one product with one seed and measure everything."""
-    product = next(p for p in PRODUCTS if p.name == name)
-    images = draw_product(name, METRIC_SIZE)
+    product = next(p for p in CATEGORIES if p.name == name)
+    images = draw_category(name, METRIC_SIZE)
     config = replace(RECIPES["tiny"](), rotation=product.rotation, seed=seed)
-    category = find_category(make_product(name, world))
+    category = find_category(write_category(name, world))
     out = runs / f"{name}-{teacher}-seed{seed}"
     started = time.perf_counter()
     train_category(category, out, config, TrainingJob(teacher=teacher))
@@ -140,7 +140,7 @@ def main() -> int:
     parser.add_argument("--records", type=Path, required=True)
     parser.add_argument("--runs", type=Path, default=Path("runs/world"))
     parser.add_argument("--world", type=Path, default=Path("data/world"))
-    parser.add_argument("--products", nargs="*", default=[p.name for p in PRODUCTS])
+    parser.add_argument("--products", nargs="*", default=[p.name for p in CATEGORIES])
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     parser.add_argument("--teacher", default="builtin")
     options = parser.parse_args()

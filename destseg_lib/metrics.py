@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import label
 
-from destseg_lib.errors import DeSTSegError
-from destseg_lib.metric_inputs import (
+from destseg_lib.checks import (
     check_labels,
     check_maps,
     check_masks,
@@ -25,6 +24,7 @@ from destseg_lib.metric_inputs import (
     metric_names,
     undefined,
 )
+from destseg_lib.errors import DeSTSegError
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]

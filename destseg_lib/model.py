@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from destseg_lib.config import ModelConfig
-from destseg_lib.losses import cosine_distance
-from destseg_lib.segmentation import SegmentationNet, fuse, fused_channels
+from destseg_lib.fusion import distance_map, fuse, fused_channels
+from destseg_lib.segmentation import SegmentationNet
 from destseg_lib.student import Student
 from destseg_lib.teacher import Teacher
 
@@ -84,18 +84,7 @@ class DeSTSeg(nn.Module):
         Returns:
             ``(B, 1, *size)``.
         """
-        distances = torch.cat(
-            [
-                F.interpolate(
-                    cosine_distance(s, t)[:, None], size=size, mode="bilinear", align_corners=False
-                )
-                for s, t in zip(student, teacher, strict=True)
-            ],
-            dim=1,
-        )
-        if self.config.student_map == "sum":
-            return distances.sum(dim=1, keepdim=True)
-        return distances.prod(dim=1, keepdim=True)
+        return distance_map(teacher, student, self.config.student_map, size)
 
     def logits(
         self, teacher: tuple[Tensor, ...], student: tuple[Tensor, ...], size: tuple[int, int]

@@ -1,58 +1,18 @@
 """The segmentation network: learns where student and teacher disagree in a way that matters.
 
-Section 3.3. It sees how the two agree, channel by channel, at every level, and is trained on the
-masks of the synthetic anomalies.
+Section 3.3. It sees how the two agree, channel by channel, at every level (``fusion``), and is
+trained on the masks of the synthetic anomalies.
 """
 
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from destseg_lib.config import TEACHER_CHANNELS, SegmentationInput
 from destseg_lib.resnet import initialise, initialise_default, stage
 
 DILATIONS = (6, 12, 18)
 INNER_CHANNELS = 256
-
-
-def fuse(
-    teacher: tuple[Tensor, ...],
-    student: tuple[Tensor, ...],
-    kind: SegmentationInput,
-    size: tuple[int, int],
-) -> Tensor:
-    """What the segmentation network sees: the levels, brought to one size, side by side.
-
-    Args:
-        teacher: L2-normalised features a level, (B, C_k, H_k, W_k).
-        student: the same of the student.
-        kind: ``product``, the method: minus the element-wise product (equation 4), whose sum over
-            channels would be minus the cosine similarity; ``concatenation`` of both features;
-            ``cosine`` distance, one channel a level (table 6).
-        size: (H, W) of the result, a quarter of the image.
-
-    Returns:
-        (B, C, H, W) with C as ``fused_channels`` says.
-    """
-    parts = []
-    for t, s in zip(teacher, student, strict=True):
-        if kind == "product":
-            part = -t * s
-        elif kind == "concatenation":
-            part = torch.cat([t, s], dim=1)
-        else:
-            part = 1 - (t * s).sum(dim=1, keepdim=True)
-        parts.append(F.interpolate(part, size=size, mode="bilinear", align_corners=False))
-    return torch.cat(parts, dim=1)
-
-
-def fused_channels(levels: tuple[int, ...], kind: SegmentationInput) -> int:
-    """Channels of ``fuse``'s result; 448 for the method."""
-    if kind == "cosine":
-        return len(levels)
-    return sum(TEACHER_CHANNELS[level] for level in levels) * (2 if kind == "concatenation" else 1)
 
 
 def convolution(inner: int, outer: int, kernel: int, dilation: int = 1) -> nn.Sequential:

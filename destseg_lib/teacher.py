@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from destseg_lib.config import TEACHER_CHANNELS
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.mode import default_teacher
 from destseg_lib.resnet import ResNetTrunk, initialise
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -68,7 +67,7 @@ class Teacher(nn.Module):
         return digest.hexdigest()[:16]
 
 
-def load_teacher(name_or_path: str | Path | None = None) -> Teacher:
+def load_teacher(name_or_path: str | Path = "builtin") -> Teacher:
     """A frozen teacher.
 
     Args:
@@ -76,15 +75,13 @@ def load_teacher(name_or_path: str | Path | None = None) -> Teacher:
             once), ``builtin`` (a copy of its behaviour learned from drawn pictures, part of this
             package; its card is ``weights/teacher_builtin.md``), ``random`` (the same network,
             never trained; always the same weights), or a file of ResNet-18 weights under
-            torchvision's names, safetensors or a torch file of tensors alone. None is the mode's:
-            ``builtin`` in tiny mode, ``imagenet`` in full. The teacher's ``name`` says which it is.
+            torchvision's names, safetensors or a torch file of tensors alone. The teacher's
+            ``name`` says which it is.
 
     Raises:
         DeSTSegError: no network, no such file, weights of another network, or a file that holds
             anything but tensors.
     """
-    if name_or_path is None:
-        name_or_path = default_teacher()
     trunk = ResNetTrunk(tuple(TEACHER_CHANNELS.values()))
     if name_or_path == "random":
         generator = torch.Generator().manual_seed(RANDOM_TEACHER_SEED)

@@ -54,7 +54,7 @@ class StepLog(NamedTuple):
     seconds: float
 
 
-def student_loss(model: DeSTSeg, batch: Batch, config: TrainingConfig) -> Tensor:
+def student_phase_loss(model: DeSTSeg, batch: Batch, config: TrainingConfig) -> Tensor:
     """Corrupted in, the teacher's features of the clean image out (equations 2 and 3)."""
     with torch.no_grad():
         target = model.select(model.teacher(batch.clean))
@@ -62,7 +62,7 @@ def student_loss(model: DeSTSeg, batch: Batch, config: TrainingConfig) -> Tensor
     return feature_loss(model.select(model.student(seen)), target)
 
 
-def head_loss(model: DeSTSeg, batch: Batch, config: TrainingConfig) -> Tensor:
+def segmentation_phase_loss(model: DeSTSeg, batch: Batch, config: TrainingConfig) -> Tensor:
     """Find the synthetic anomaly from where frozen student and teacher disagree."""
     with torch.no_grad():
         teacher, student = model.features(batch.corrupted)
@@ -71,8 +71,8 @@ def head_loss(model: DeSTSeg, batch: Batch, config: TrainingConfig) -> Tensor:
 
 
 LOSSES: dict[Phase, Callable[[DeSTSeg, Batch, TrainingConfig], Tensor]] = {
-    "student": student_loss,
-    "segmentation": head_loss,
+    "student": student_phase_loss,
+    "segmentation": segmentation_phase_loss,
 }
 
 
@@ -217,7 +217,7 @@ def prepare(model: DeSTSeg, device: torch.device, *, compile_networks: bool = Fa
 def train(
     model: DeSTSeg, images: TrainingImages, config: TrainingConfig, *, progress: bool = True
 ) -> list[StepLog]:
-    """Both phases in one call, for a notebook; ``destseg_lib.run`` adds checkpoints.
+    """Both phases in one call, for a notebook; ``destseg_lib.runs.run`` adds checkpoints.
 
     Args:
         model: changed in place and left in eval mode.

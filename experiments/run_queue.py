@@ -21,15 +21,15 @@ from pathlib import Path
 import torch
 
 from destseg_lib.batches import TrainingImages
-from destseg_lib.budget import seconds_a_step
 from destseg_lib.device import keep_freed_memory, resolve_device
-from destseg_lib.engine import STUDENTS, append, missing, open_study, read_records
+from destseg_lib.drawn.dataset import WORLD
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.mode import WORLD
 from destseg_lib.model import DeSTSeg
-from destseg_lib.study import Study, Trial, read_study, trials
+from destseg_lib.runs.budget import seconds_a_step
+from destseg_lib.studies.run import STUDENTS, append, missing, open_study, read_records
+from destseg_lib.studies.study import Study, Trial, read_study, trials
+from destseg_lib.studies.trial import Workbench, run_trial, student_file
 from destseg_lib.training import phase_config, phases_of, prepare
-from destseg_lib.trial import Workbench, run_trial, student_file
 
 STUDIES = Path("results/studies")
 LONGEST = 100  # minutes of one run

@@ -5,49 +5,49 @@ from __future__ import annotations
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from destseg_lib import interactive
-from destseg_lib.study import Study
+from destseg_lib import widgets
+from destseg_lib.studies.study import Study
 
 
-def explorer() -> interactive.ThresholdExplorer:
+def explorer() -> widgets.ThresholdExplorer:
     rng = np.random.default_rng(1)
     images = rng.integers(0, 256, (2, 24, 32, 3), dtype=np.uint8)
     masks = np.zeros((2, 24, 32), np.uint8)
     masks[0, 3:9, 4:12] = masks[1, 15:20, 2:5] = masks[1, 2:6, 20:30] = 1
     maps = gaussian_filter(masks.astype(float), (0, 1, 1)) + 0.2 * rng.standard_normal(masks.shape)
-    return interactive.ThresholdExplorer(images, maps, masks)
+    return widgets.ThresholdExplorer(images, maps, masks)
 
 
-def laboratory() -> interactive.CorruptionLab:
+def laboratory() -> widgets.CorruptionLab:
     rng = np.random.default_rng(2)
     image, stripes, dots = rng.integers(0, 256, (3, 48, 48, 3), dtype=np.uint8)
-    return interactive.CorruptionLab(image, {"stripes": stripes, "dots": dots}, rng)
+    return widgets.CorruptionLab(image, {"stripes": stripes, "dots": dots}, rng)
 
 
-def probe() -> interactive.SimilarityProbe:
+def probe() -> widgets.SimilarityProbe:
     rng = np.random.default_rng(3)
     image = rng.integers(0, 256, (32, 40, 3), dtype=np.uint8)
     sides = ((16, 8, 10), (32, 4, 5), (64, 2, 2))
-    return interactive.SimilarityProbe(image, [rng.standard_normal(side) for side in sides])
+    return widgets.SimilarityProbe(image, [rng.standard_normal(side) for side in sides])
 
 
-def fusion() -> interactive.FusionByHand:
+def fusion() -> widgets.FusionByHand:
     rng = np.random.default_rng(4)
     images = rng.integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
     masks = np.zeros((2, 16, 16), np.uint8)
     masks[0, 3:9, 4:12] = 1
     levels = [masks + noise * rng.standard_normal(masks.shape) for noise in (1.5, 1.0, 0.7, 0.4)]
-    return interactive.FusionByHand(images, levels[:3], masks, levels[3])
+    return widgets.FusionByHand(images, levels[:3], masks, levels[3])
 
 
-def film() -> interactive.TrainingFilm:
+def film() -> widgets.TrainingFilm:
     rng = np.random.default_rng(5)
     panels = {
         name: rng.integers(0, 256, (6, 16, 16, 3), dtype=np.uint8) for name in ("student", "map")
     }
     still = {"photograph": rng.integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)}
     losses = {"loss": [3.0, 1.5, 0.75, 0.4, 0.3125, 0.25]}
-    return interactive.TrainingFilm([0, 10, 20, 40, 80, 160], still | panels, losses)
+    return widgets.TrainingFilm([0, 10, 20, 40, 80, 160], still | panels, losses)
 
 
 def study() -> tuple[Study, list[dict]]:
@@ -71,8 +71,8 @@ def of(records: list[dict], category: str) -> list[dict]:
     return [record for record in records if record["category"] == category]
 
 
-def ablation() -> interactive.AblationExplorer:
-    return interactive.AblationExplorer([study()])
+def ablation() -> widgets.AblationExplorer:
+    return widgets.AblationExplorer([study()])
 
 
 ALL = {

@@ -21,7 +21,8 @@ from typing import IO, Any
 
 import torch
 
-from destseg_lib import checkpoint, cli, training
+from destseg_lib import cli, training
+from destseg_lib.runs import checkpoint
 
 
 def die() -> None:

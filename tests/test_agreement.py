@@ -32,7 +32,7 @@ COMPARED: dict[str, tuple[str, ...]] = {
         "teacher.normalise", "teacher.Teacher", "resnet.ResNetTrunk", "losses.cosine_distance",
     ),
     "04_student_teacher": (
-        "losses.cosine_distance", "losses.feature_loss", "training.student_loss",
+        "losses.cosine_distance", "losses.feature_loss", "training.student_phase_loss",
         "student.Student",
     ),
     "05_synthetic_anomalies": (
@@ -40,9 +40,11 @@ COMPARED: dict[str, tuple[str, ...]] = {
         "corruption.perlin_masks", "corruption.blend", "corruption.corrupt",
         "corruption.shrink_masks", "batches.draw_batch",
     ),
-    "06_denoising_student": ("student.Student", "losses.feature_loss", "training.student_loss"),
+    "06_denoising_student": (
+        "student.Student", "losses.feature_loss", "training.student_phase_loss",
+    ),
     "07_fusion": (
-        "segmentation.fuse", "segmentation.ASPP", "losses.focal_loss", "losses.l1_loss",
+        "fusion.fuse", "segmentation.ASPP", "losses.focal_loss", "losses.l1_loss",
         "losses.segmentation_loss",
     ),
 }  # fmt: skip
@@ -52,7 +54,7 @@ import importlib, os, sys, traceback
 import matplotlib
 matplotlib.use("agg")
 import nbformat, numpy as np, torch
-import destseg_lib, destseg_lib.interactive, destseg_lib.model, destseg_lib.pretrained
+import destseg_lib, destseg_lib.widgets, destseg_lib.model, destseg_lib.runs.shipped
 
 chapter, *targets = sys.argv[1:]
 cells = [c for c in nbformat.read(chapter, as_version=4).cells if c.cell_type == "code"]

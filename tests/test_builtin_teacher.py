@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from destseg_lib.store import load_images
+from destseg_lib.images.load import load_images
 from destseg_lib.teacher import BUILTIN, load_teacher, normalise
 from tools.distil.filters import folded_filters, likeness
 

@@ -79,9 +79,7 @@ def test_a_chapter_of_the_method_has_checked_outputs_and_agreements(path):
     assert len(checked) >= 2
     assert tagged(path, "agreement"), f"{path.name} agrees with nothing of the library"
     if path.stem[:2] != "01":
-        assert any(
-            "destseg_lib.interactive" in c.source for c in cells(path) if "code" in c.cell_type
-        )
+        assert any("destseg_lib.widgets" in c.source for c in cells(path) if "code" in c.cell_type)
 
 
 # The tool

@@ -17,20 +17,17 @@ import pytest
 import torch
 
 from destseg_lib.batches import PHASES, Phase, TrainingImages
-from destseg_lib.checkpoint import (
+from destseg_lib.config import ModelConfig, PhaseConfig, TrainingConfig
+from destseg_lib.errors import DeSTSegError
+from destseg_lib.files import read_json, remove_partial_files, write_json, write_whole
+from destseg_lib.model import DeSTSeg
+from destseg_lib.runs.checkpoint import (
     interrupts_wait,
     load_checkpoint,
     load_trained_weights,
-    read_json,
-    remove_partial_files,
     save_checkpoint,
     trained_weights,
-    write_json,
-    write_whole,
 )
-from destseg_lib.config import ModelConfig, PhaseConfig, TrainingConfig
-from destseg_lib.errors import DeSTSegError
-from destseg_lib.model import DeSTSeg
 from destseg_lib.teacher import load_teacher
 from destseg_lib.training import TrainingState, phase_config, start_phase, train_phase
 

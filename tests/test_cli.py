@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 from destseg_lib import cli
+from destseg_lib.cli.options import build_parser, config_for
 from destseg_lib.config import TrainingConfig, paper_recipe, quick_recipe, tiny_recipe
-from destseg_lib.data import find_category
-from destseg_lib.options import build_parser, config_for
+from destseg_lib.images.folders import find_category
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from destseg_lib.cluster import ADDRESS, ALONE, SILENT, Share, Wish, connected, share_out
 from destseg_lib.errors import DeSTSegError
+from destseg_lib.studies.cluster import ADDRESS, ALONE, SILENT, Share, Wish, connected, share_out
 
 LAPTOP = {"CPU": 2.0, "memory": 1e9}
 GPU_MACHINE = {"CPU": 16.0, "GPU": 8.0}

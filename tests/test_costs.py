@@ -16,7 +16,8 @@ from destseg_lib.config import (
     config_to_dict,
     paper_recipe,
 )
-from destseg_lib.costs import (
+from destseg_lib.errors import DeSTSegError
+from destseg_lib.studies.costs import (
     costs_to_dict,
     fit_costs,
     measure_costs,
@@ -24,7 +25,6 @@ from destseg_lib.costs import (
     segmentation_kind,
     student_kind,
 )
-from destseg_lib.errors import DeSTSegError
 
 PHASE = PhaseConfig(steps=10, lr=0.1)
 CONFIG = TrainingConfig(PHASE, PHASE, image_size=64, batch_size=4)

@@ -16,7 +16,8 @@ import pytest
 import torch
 from PIL import Image
 
-from destseg_lib.data import (
+from destseg_lib.errors import DeSTSegError
+from destseg_lib.images.folders import (
     find_categories,
     find_category,
     find_images,
@@ -24,7 +25,6 @@ from destseg_lib.data import (
     read_image,
     read_mask,
 )
-from destseg_lib.errors import DeSTSegError
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 

@@ -15,10 +15,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from destseg_lib import download as module
-from destseg_lib.datasets import DATASETS, Dataset
-from destseg_lib.download import download, download_dataset
 from destseg_lib.errors import DeSTSegError
+from destseg_lib.images import download as module
+from destseg_lib.images.datasets import DATASETS, Dataset
+from destseg_lib.images.download import download, download_dataset
 
 
 @dataclass

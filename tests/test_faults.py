@@ -20,11 +20,12 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from destseg_lib import checkpoint, cli
+from destseg_lib import cli
 from destseg_lib.config import ModelConfig, PhaseConfig, TrainingConfig
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.model import DeSTSeg
-from destseg_lib.run import CALIBRATION, CHECKPOINT, CONFIG, LOG, MODEL, start_run, train_run
+from destseg_lib.runs import checkpoint
+from destseg_lib.runs.run import CALIBRATION, CHECKPOINT, CONFIG, LOG, MODEL, start_run, train_run
 from destseg_lib.teacher import load_teacher
 from destseg_lib.training import NonFiniteLossError, TrainingImages
 

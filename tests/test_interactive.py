@@ -12,10 +12,10 @@ from scipy.ndimage import label
 from sklearn.metrics import average_precision_score, confusion_matrix, roc_auc_score
 from sklearn.metrics.pairwise import cosine_similarity
 
-from destseg_lib.comparison import compare
 from destseg_lib.corruption import perlin_noise, rotate
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.interactive import (
+from destseg_lib.studies.compare import compare
+from destseg_lib.widgets import (
     AblationExplorer,
     CorruptionLab,
     FusionByHand,
@@ -23,7 +23,7 @@ from destseg_lib.interactive import (
     ThresholdExplorer,
     TrainingFilm,
 )
-from destseg_lib.interactive.element import fixed, painted, runs
+from destseg_lib.widgets.element import fixed, painted, runs
 
 
 @pytest.mark.parametrize("name", elements.ALL)

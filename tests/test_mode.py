@@ -9,9 +9,9 @@ import pytest
 import torch
 
 import destseg_lib
+from destseg_lib.cli.mode import VARIABLE, current_mode, defaults, describe
 from destseg_lib.config import RECIPES
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.mode import VARIABLE, current_mode, defaults, describe
 from destseg_lib.teacher import load_teacher
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")

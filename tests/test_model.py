@@ -12,15 +12,10 @@ import torch
 from torch import nn
 
 from destseg_lib import DeSTSeg, ModelConfig, load_teacher
+from destseg_lib.fusion import fuse, fused_channels
 from destseg_lib.model import quarter
 from destseg_lib.resnet import BasicBlock
-from destseg_lib.segmentation import (
-    DILATIONS,
-    SegmentationNet,
-    convolution,
-    fuse,
-    fused_channels,
-)
+from destseg_lib.segmentation import DILATIONS, SegmentationNet, convolution
 from destseg_lib.student import Student
 from destseg_lib.teacher import Teacher
 

@@ -16,16 +16,16 @@ import torch.nn.functional as F
 from PIL import Image
 
 from destseg_lib import DeSTSeg, DeSTSegError, ModelConfig, TrainingConfig, load_teacher
-from destseg_lib import prediction as prediction_module
 from destseg_lib.config import PhaseConfig
-from destseg_lib.overlays import LINE, overlay, overlay_names, read_photograph
-from destseg_lib.prediction import (
+from destseg_lib.evaluation import predict as prediction_module
+from destseg_lib.evaluation.pictures import LINE, overlay, overlay_names, read_photograph
+from destseg_lib.evaluation.predict import (
     predict,
     predict_maps,
     score_images,
     threshold_at,
 )
-from destseg_lib.run import Run
+from destseg_lib.runs.run import Run
 from destseg_lib.teacher import normalise
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -361,7 +361,7 @@ def test_an_output_folder_that_may_not_be_written_is_refused(
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("destseg_lib.checkpoint.tempfile.NamedTemporaryFile", refuse)
+    monkeypatch.setattr("destseg_lib.runs.checkpoint.tempfile.NamedTemporaryFile", refuse)
     with pytest.raises(DeSTSegError, match=r"scores\.json could not be written .*denied.*--out"):
         predict(run, photographs(tmp_path / "in", 1), tmp_path / "out", progress=False)
 

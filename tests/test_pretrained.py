@@ -9,12 +9,17 @@ import pytest
 import torch
 from PIL import Image
 
-from destseg_lib import cli, pretrained
+from destseg_lib import cli
 from destseg_lib.config import tiny_recipe
-from destseg_lib.data import find_category
+from destseg_lib.drawn import CATEGORIES
+from destseg_lib.drawn.dataset import Counts, draw_category, write_category
 from destseg_lib.errors import DeSTSegError
+from destseg_lib.evaluation.score import predict_maps
+from destseg_lib.images.folders import find_category
 from destseg_lib.metrics import anomaly_metrics
-from destseg_lib.pretrained import (
+from destseg_lib.runs import shipped as pretrained
+from destseg_lib.runs.run import load_run
+from destseg_lib.runs.shipped import (
     PREFIX,
     SUFFIX,
     WEIGHTS,
@@ -23,13 +28,9 @@ from destseg_lib.pretrained import (
     pretrained_header,
     pretrained_names,
 )
-from destseg_lib.products import PRODUCTS
-from destseg_lib.run import load_run
-from destseg_lib.scoring import predict_maps
+from destseg_lib.runs.train import TrainingJob, train_category
 from destseg_lib.teacher import load_teacher
 from destseg_lib.training import with_steps
-from destseg_lib.workflow import TrainingJob, train_category
-from destseg_lib.world import Counts, draw_product, make_product
 
 CPU = torch.device("cpu")
 NAMES = pretrained_names()
@@ -37,7 +38,7 @@ NAMES = pretrained_names()
 
 def test_at_least_three_ship_and_each_is_a_product():
     assert len(NAMES) >= 3
-    assert set(NAMES) <= {product.name for product in PRODUCTS}
+    assert set(NAMES) <= {product.name for product in CATEGORIES}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -57,7 +58,7 @@ def test_a_model_is_small_and_says_where_it_came_from(name):
 def test_a_model_still_gives_the_figures_in_its_header(name):
     """On the whole test set it was measured on; only the arithmetic may differ."""
     run = load_pretrained(name, CPU)
-    images = draw_product(name, 256, Counts(train=0), progress=False)
+    images = draw_category(name, 256, Counts(train=0), progress=False)
     small = [Image.fromarray(p).resize((128, 128), Image.Resampling.BILINEAR) for p in images.test]
     maps = [
         m.final
@@ -81,7 +82,7 @@ def test_a_product_without_a_model_is_refused_by_name():
 
 
 def trained(tmp_path, teacher):
-    category = find_category(make_product("metal", tmp_path, 32, Counts(6, 1, 1), progress=False))
+    category = find_category(write_category("metal", tmp_path, 32, Counts(6, 1, 1), progress=False))
     config = with_steps(tiny_recipe(), 2, 2)
     model = replace(config.model, width=0.0625, segmentation_width=0.0625)
     config = replace(config, image_size=32, batch_size=2, model=model, precision="fp32")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from destseg_lib.products import component
-from destseg_lib.products.photograph import photograph, photograph_defect
-from destseg_lib.products.surface import Frame
+from destseg_lib.drawn import component
+from destseg_lib.drawn.photograph import photograph, photograph_defect
+from destseg_lib.drawn.surface import Frame
 
-PRODUCT = component.PRODUCT
+CATEGORY = component.CATEGORY
 SIZE = 128
 
 
@@ -22,19 +22,19 @@ def _mask_at(mask: np.ndarray, places: tuple[tuple[float, float], ...]) -> list[
 
 
 def test_a_seed_decides_the_photograph() -> None:
-    assert np.array_equal(photograph(PRODUCT, SIZE, (3,)), photograph(PRODUCT, SIZE, (3,)))
-    assert not np.array_equal(photograph(PRODUCT, SIZE, (3,)), photograph(PRODUCT, SIZE, (4,)))
+    assert np.array_equal(photograph(CATEGORY, SIZE, (3,)), photograph(CATEGORY, SIZE, (3,)))
+    assert not np.array_equal(photograph(CATEGORY, SIZE, (3,)), photograph(CATEGORY, SIZE, (4,)))
 
 
-@pytest.mark.parametrize("defect", PRODUCT.defects)
+@pytest.mark.parametrize("defect", CATEGORY.defects)
 def test_the_mask_is_where_the_defect_differs_from_its_twin(defect: str) -> None:
     for seed in range(6):
-        bad = photograph_defect(PRODUCT, defect, SIZE, (1, seed))
+        bad = photograph_defect(CATEGORY, defect, SIZE, (1, seed))
         differs = (bad.image != bad.twin).any(axis=2)
         assert not differs[~bad.mask].any()
         assert differs[bad.mask].mean() > 0.5
         assert 0 < bad.mask.mean() < (0.4 if defect == "misplaced" else 0.05)
-        assert np.array_equal(bad.twin, photograph(PRODUCT, SIZE, (1, seed)))
+        assert np.array_equal(bad.twin, photograph(CATEGORY, SIZE, (1, seed)))
 
 
 def test_every_wrong_hole_is_a_hole_that_no_leg_belongs_in() -> None:
@@ -46,7 +46,7 @@ def test_every_wrong_hole_is_a_hole_that_no_leg_belongs_in() -> None:
 
 def test_a_misplaced_leg_is_marked_at_its_hole_and_at_the_one_it_entered() -> None:
     for seed in range(8):
-        mask = photograph_defect(PRODUCT, "misplaced_leg", SIZE, (2, seed)).mask
+        mask = photograph_defect(CATEGORY, "misplaced_leg", SIZE, (2, seed)).mask
         entered = [any(_mask_at(mask, wrong)) for wrong in component.WRONG_HOLES]
         assert any(entered)
         assert sum(_mask_at(mask, component.HOLES)) == 1
@@ -56,7 +56,7 @@ def test_a_misplaced_leg_is_marked_at_its_hole_and_at_the_one_it_entered() -> No
 
 def test_a_misplaced_part_is_marked_where_it_is_and_where_it_should_be() -> None:
     for seed in range(8):
-        mask = photograph_defect(PRODUCT, "misplaced", SIZE, (2, seed)).mask
+        mask = photograph_defect(CATEGORY, "misplaced", SIZE, (2, seed)).mask
         # Its own holes are empty now, and it lies on board that the twin shows bare.
         assert sum(_mask_at(mask, component.HOLES)) >= 2
         y, x = np.indices(mask.shape) / SIZE - 0.5
@@ -68,13 +68,13 @@ def test_a_misplaced_part_is_marked_where_it_is_and_where_it_should_be() -> None
 
 def test_a_missing_leg_is_marked_from_body_to_hole() -> None:
     for seed in range(6):
-        mask = photograph_defect(PRODUCT, "missing_leg", SIZE, (2, seed)).mask
+        mask = photograph_defect(CATEGORY, "missing_leg", SIZE, (2, seed)).mask
         assert sum(_mask_at(mask, component.HOLES)) == 1
 
 
 def test_an_empty_hole_looks_like_any_other() -> None:
     """Holes are alike: the board repeats itself from pitch to pitch but for noise."""
-    image = photograph(PRODUCT, 252, (5,)).astype(np.float32)
+    image = photograph(CATEGORY, 252, (5,)).astype(np.float32)
     pitch = 28
     strip = image[:, :60].mean(axis=2)
     same = np.abs(strip[pitch:] - strip[:-pitch]).mean()

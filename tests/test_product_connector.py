@@ -6,39 +6,39 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from destseg_lib.products import connector
-from destseg_lib.products.photograph import photograph, photograph_defect
+from destseg_lib.drawn import connector
+from destseg_lib.drawn.photograph import photograph, photograph_defect
 
-PRODUCT = connector.PRODUCT
+CATEGORY = connector.CATEGORY
 SIZE = 128
 
 
 def test_a_seed_decides_the_photograph() -> None:
-    assert np.array_equal(photograph(PRODUCT, SIZE, (3,)), photograph(PRODUCT, SIZE, (3,)))
-    assert not np.array_equal(photograph(PRODUCT, SIZE, (3,)), photograph(PRODUCT, SIZE, (4,)))
+    assert np.array_equal(photograph(CATEGORY, SIZE, (3,)), photograph(CATEGORY, SIZE, (3,)))
+    assert not np.array_equal(photograph(CATEGORY, SIZE, (3,)), photograph(CATEGORY, SIZE, (4,)))
 
 
-@pytest.mark.parametrize("defect", PRODUCT.defects)
+@pytest.mark.parametrize("defect", CATEGORY.defects)
 def test_the_mask_is_where_the_defect_differs_from_its_twin(defect: str) -> None:
     for seed in range(6):
-        bad = photograph_defect(PRODUCT, defect, SIZE, (1, seed))
+        bad = photograph_defect(CATEGORY, defect, SIZE, (1, seed))
         differs = (bad.image != bad.twin).any(axis=2)
         assert not differs[~bad.mask].any()
         assert differs[bad.mask].mean() > 0.5
         assert 0 < bad.mask.mean() < 0.05
-        assert np.array_equal(bad.twin, photograph(PRODUCT, SIZE, (1, seed)))
+        assert np.array_equal(bad.twin, photograph(CATEGORY, SIZE, (1, seed)))
 
 
 def test_a_missing_pin_leaves_a_dark_hole() -> None:
     for seed in range(6):
-        bad = photograph_defect(PRODUCT, "missing_pin", SIZE, (2, seed))
+        bad = photograph_defect(CATEGORY, "missing_pin", SIZE, (2, seed))
         assert ndimage.label(bad.mask, np.ones((3, 3)))[1] == 1
         assert bad.image[bad.mask].mean() < 0.75 * bad.twin[bad.mask].mean()
 
 
 def test_a_bent_pin_moves_its_light_and_keeps_to_its_cavity() -> None:
     for seed in range(6):
-        bad = photograph_defect(PRODUCT, "bent_pin", SIZE, (2, seed))
+        bad = photograph_defect(CATEGORY, "bent_pin", SIZE, (2, seed))
         rows, columns = np.nonzero(bad.mask)
         cavity = connector.PITCH * SIZE
         assert max(np.ptp(rows), np.ptp(columns)) < cavity
@@ -50,7 +50,7 @@ def test_a_bent_pin_moves_its_light_and_keeps_to_its_cavity() -> None:
 
 def test_a_short_reaches_from_one_contact_to_the_next() -> None:
     for seed in range(6):
-        mask = photograph_defect(PRODUCT, "short", SIZE, (2, seed)).mask
+        mask = photograph_defect(CATEGORY, "short", SIZE, (2, seed)).mask
         regions, _ = ndimage.label(mask, np.ones((3, 3)))
         extents = [
             max(part.stop - part.start for part in where) for where in ndimage.find_objects(regions)
@@ -59,8 +59,8 @@ def test_a_short_reaches_from_one_contact_to_the_next() -> None:
 
 
 def test_size_changes_the_sharpness_and_not_the_scene() -> None:
-    small = photograph(PRODUCT, 64, (6,)).astype(np.float32)
-    large = photograph(PRODUCT, 192, (6,)).astype(np.float32)
+    small = photograph(CATEGORY, 64, (6,)).astype(np.float32)
+    large = photograph(CATEGORY, 192, (6,)).astype(np.float32)
     shrunk = large.reshape(64, 3, 64, 3, 3).mean(axis=(1, 3))
-    other = photograph(PRODUCT, 64, (7,)).astype(np.float32)
+    other = photograph(CATEGORY, 64, (7,)).astype(np.float32)
     assert np.abs(small - shrunk).mean() < 0.6 * np.abs(small - other).mean()

@@ -24,12 +24,12 @@ import psutil
 import pytest
 import torch
 
-from destseg_lib.cluster import ADDRESS, Wish, connected
-from destseg_lib.engine import RECORDS, STUDENTS, missing, read_records, run_study
+from destseg_lib.drawn.dataset import Counts, write_category
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.ray_engine import run_study_on_ray
-from destseg_lib.study import Study, read_study
-from destseg_lib.world import Counts, make_product
+from destseg_lib.studies.cluster import ADDRESS, Wish, connected
+from destseg_lib.studies.ray_workers import run_study_on_ray
+from destseg_lib.studies.run import RECORDS, STUDENTS, missing, read_records, run_study
+from destseg_lib.studies.study import Study, read_study
 
 # Not importorskip: the library says how Ray is to be imported.
 pytestmark = [
@@ -70,7 +70,7 @@ l1 = false
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("world")
-    category = make_product("metal", folder, 64, Counts(6, 3, 1), progress=False)
+    category = write_category("metal", folder, 64, Counts(6, 3, 1), progress=False)
     file = folder / "small.toml"
     file.write_text(TABLE.format(category=category))
     return file

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from destseg_lib import ray_engine
-from destseg_lib.cluster import Wish
-from destseg_lib.engine import DECODED, RECORDS
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.ray_engine import run_study_on_ray
-from destseg_lib.study import Study
+from destseg_lib.studies import ray_workers as ray_engine
+from destseg_lib.studies.cluster import Wish
+from destseg_lib.studies.ray_workers import run_study_on_ray
+from destseg_lib.studies.run import DECODED, RECORDS
+from destseg_lib.studies.study import Study
 
 
 class RayError(Exception):

@@ -9,11 +9,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from destseg_lib.comparison import bootstrap, compare, unfinished
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.report import write_report
-from destseg_lib.study import Study
-from destseg_lib.tables import KEYS
+from destseg_lib.evaluation.tables import KEYS
+from destseg_lib.studies.compare import bootstrap, compare, unfinished
+from destseg_lib.studies.report import write_report
+from destseg_lib.studies.study import Study
 
 STUDY = Study(
     name="a study",

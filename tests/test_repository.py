@@ -50,25 +50,32 @@ def make(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     )
 
 
-def declared_order() -> list[str]:
-    section = re.search(r"^### Order\n(.*?)^(?=\S*#|What)", text_of("CONTRIBUTING.md"), re.M | re.S)
-    assert section, "CONTRIBUTING.md has lost its list of modules"
-    return re.findall(r"^\d+\. `(\w+)`:", section[1], re.M)
+# The import rule: a part of the library imports only itself and what is listed for it.
+METHOD = {
+    "batches", "config", "corruption", "fusion", "losses", "metrics", "model", "resnet",
+    "segmentation", "student", "teacher", "textures", "threshold", "training",
+}  # fmt: skip
+HELPERS = {"checks", "device", "errors", "files"}
+TOP = METHOD | HELPERS
+MAY_IMPORT = {
+    **dict.fromkeys(TOP, TOP),
+    "images": {"config", "errors", "files"},
+    "drawn": {"config", "errors", "files"},
+    "runs": TOP | {"images"},
+    "evaluation": TOP | {"images", "runs"},
+    "studies": TOP | {"images", "drawn", "runs", "evaluation"},
+    "widgets": TOP | {"images", "drawn", "runs", "evaluation", "studies"},
+    "cli": TOP | {"images", "drawn", "runs", "evaluation", "studies"},
+}
 
 
-def modules() -> list[str]:
-    """The library's modules, and its sub-packages as one each."""
-    files = (p.stem for p in LIBRARY.glob("*.py") if not p.stem.startswith("__"))
-    return sorted([*files, *(p.parent.name for p in LIBRARY.glob("*/__init__.py"))])
+def part_of(path: Path) -> str:
+    """The part that a file of the library belongs to: a folder, or a module at the top."""
+    return path.relative_to(LIBRARY).parts[0].removesuffix(".py")
 
 
-def files_of(module: str) -> list[Path]:
-    file = LIBRARY / f"{module}.py"
-    return [file] if file.exists() else sorted((LIBRARY / module).glob("*.py"))
-
-
-def imported_modules(path: Path) -> set[str]:
-    """The library's modules that a file imports, at the top or inside a function."""
+def imported_parts(path: Path) -> set[str]:
+    """The parts of the library that a file imports, at the top or inside a function."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -80,48 +87,49 @@ def imported_modules(path: Path) -> set[str]:
         else:
             continue
         found |= {n.split(".")[1] for n in names if n.startswith("destseg_lib.")}
-    return found & set(modules())
+    return found & set(MAY_IMPORT)
+
+
+SOURCES = [path for path in sorted(LIBRARY.rglob("*.py")) if path != LIBRARY / "__init__.py"]
 
 
 # The library's layout
 
 
-def test_every_module_stands_in_the_declared_order_and_none_besides():
-    assert sorted(declared_order()) == modules()
+def test_at_least_half_of_what_the_listing_shows_is_the_method():
+    shown = {path.relative_to(LIBRARY).parts[0].removesuffix(".py") for path in committed()
+             if path.is_relative_to(LIBRARY)}  # fmt: skip
+    assert shown >= METHOD
+    assert len(METHOD) >= len(shown) / 2, sorted(shown - METHOD)
 
 
-@pytest.mark.parametrize("module", modules())
-def test_a_module_imports_only_earlier_ones(module):
-    order = declared_order()
-    own = {module} if (LIBRARY / module).is_dir() else set()
-    for file in files_of(module):
-        assert imported_modules(file) <= {*order[: order.index(module)], *own}, file.name
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(LIBRARY)))
+def test_a_module_imports_only_what_the_rule_allows_and_is_short_enough_to_read(path):
+    part = part_of(path)
+    assert imported_parts(path) <= {part, *MAY_IMPORT[part]}
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 300
 
 
 def test_imports_inside_functions_and_relative_ones_are_seen(tmp_path):
     file = tmp_path / "late.py"
-    file.write_text(
-        "def f():\n    from .errors import DeSTSegError\n    import destseg_lib.config\n"
-    )
-    assert imported_modules(file) == {"errors", "config"}
-
-
-@pytest.mark.parametrize("module", modules())
-def test_a_module_is_short_enough_to_read(module):
-    for file in files_of(module):
-        assert len(file.read_text(encoding="utf-8").splitlines()) <= 300, file.name
+    file.write_text("def f():\n    from .errors import X\n    import destseg_lib.cli.main\n")
+    assert imported_parts(file) == {"errors", "cli"}
 
 
 def test_the_reference_shows_every_module():
-    listed = re.findall(r"^   destseg_lib\.(\w+)$", text_of("book/api.md"), re.M)
-    assert sorted(listed) == modules()
-    toc = re.findall(r"book/api/\w+", text_of("_toc.yml"))
     shown = [
         module
-        for page in toc
-        for module in re.findall(r"automodule:: destseg_lib\.(\w+)", text_of(f"{page}.md"))
+        for page in re.findall(r"book/api/\w+", text_of("_toc.yml"))
+        for module in re.findall(r"automodule:: destseg_lib\.([\w.]+)", text_of(f"{page}.md"))
     ]
-    assert shown == listed, "the index and the pages show other modules or another order"
+    wanted = []
+    for path in SOURCES:
+        module = ".".join(path.relative_to(LIBRARY).with_suffix("").parts)
+        # The drawings and the interactives are shown by what their packages offer.
+        inner = part_of(path) in ("drawn", "widgets") and module != "drawn.dataset"
+        if module.endswith(".__init__") == inner:
+            wanted.append(module.removesuffix(".__init__"))
+    assert sorted(shown) == sorted(wanted)
 
 
 # Commands

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from destseg_lib import cli, study_commands
+from destseg_lib import cli
+from destseg_lib.cli import study as study_commands
 from destseg_lib.config import ModelConfig
-from destseg_lib.costs import Costs
-from destseg_lib.engine import RECORDS, STUDENTS
+from destseg_lib.drawn.dataset import Counts, write_category
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.reproduction import (
+from destseg_lib.studies.costs import Costs
+from destseg_lib.studies.paper_tables import (
     CATEGORIES,
     duration,
     find_data,
@@ -22,9 +23,9 @@ from destseg_lib.reproduction import (
     table_records,
     work,
 )
-from destseg_lib.schedule import simulate
-from destseg_lib.study import trials
-from destseg_lib.world import Counts, make_product
+from destseg_lib.studies.run import RECORDS, STUDENTS
+from destseg_lib.studies.schedule import simulate
+from destseg_lib.studies.study import trials
 
 SMALL = {
     "image_size": 32,
@@ -42,7 +43,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two categories in MVTec AD's layout."""
     folder = tmp_path_factory.mktemp("mvtec")
     for name in ("metal", "wood"):
-        make_product(name, folder, 64, Counts(6, 3, 1), progress=False)
+        write_category(name, folder, 64, Counts(6, 3, 1), progress=False)
     return folder
 
 

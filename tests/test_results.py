@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from destseg_lib.comparison import Row, compare
-from destseg_lib.engine import read_folder
-from destseg_lib.products import PRODUCTS
-from destseg_lib.study import Study
+from destseg_lib.drawn import CATEGORIES
+from destseg_lib.studies.compare import Row, compare
+from destseg_lib.studies.run import read_folder
+from destseg_lib.studies.study import Study
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
@@ -81,7 +81,7 @@ def test_the_built_in_teacher_is_near_the_real_one_and_a_random_one_is_not(figur
 
 
 LEVELS, BOTH = ("level1", "level2", "level3"), ("product", "sum")
-NAMES = [product.name for product in PRODUCTS]
+NAMES = [product.name for product in CATEGORIES]
 
 
 def leads(

@@ -17,13 +17,13 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from destseg_lib import run as run_module
 from destseg_lib.batches import TrainingImages
 from destseg_lib.config import ModelConfig, PhaseConfig, TrainingConfig, config_to_dict
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.log import rewind_log
 from destseg_lib.model import DeSTSeg
-from destseg_lib.run import (
+from destseg_lib.runs import run as run_module
+from destseg_lib.runs.log import rewind_log
+from destseg_lib.runs.run import (
     CALIBRATION,
     CHECKPOINT,
     CONFIG,

@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.schedule import Job, choose, simulate
+from destseg_lib.studies.schedule import Job, choose, simulate
 
 
 def jobs(text: str, training: float = 1, rest: float = 2) -> list[Job]:

@@ -15,10 +15,10 @@ import psutil
 import pytest
 from PIL import Image
 
-from destseg_lib import cache, decoding
-from destseg_lib.data import read_image
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.store import load_images
+from destseg_lib.images import cache, decoding
+from destseg_lib.images.folders import read_image
+from destseg_lib.images.load import load_images
 
 SIZE = 8
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from destseg_lib.errors import DeSTSegError
+from destseg_lib.evaluation.streaming import StreamingMetrics
 from destseg_lib.metrics import anomaly_metrics
-from destseg_lib.streaming import StreamingMetrics
 
 REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "reference"
 SIX = ("image_auroc", "pixel_auroc", "pixel_ap", "aupro", "iap", "iap90")

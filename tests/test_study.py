@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from destseg_lib import cli, engine
-from destseg_lib.engine import RECORDS, append, missing, read_records, run_study
+from destseg_lib import cli
+from destseg_lib.drawn.dataset import Counts, write_category
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.study import STUDIES, Study, read_study, trials
-from destseg_lib.tables import KEYS
-from destseg_lib.trial import Workbench, run_trial
-from destseg_lib.world import Counts, make_product
+from destseg_lib.evaluation.tables import KEYS
+from destseg_lib.studies import run as engine
+from destseg_lib.studies.run import RECORDS, append, missing, read_records, run_study
+from destseg_lib.studies.study import STUDIES, Study, read_study, trials
+from destseg_lib.studies.trial import Workbench, run_trial
 
 CPU = torch.device("cpu")
 SMALL = {
@@ -54,7 +55,7 @@ image_auroc = 98.6
 @pytest.fixture(scope="module")
 def category(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("world")
-    return make_product("metal", folder, 64, Counts(6, 3, 1), progress=False)
+    return write_category("metal", folder, 64, Counts(6, 3, 1), progress=False)
 
 
 @pytest.fixture
@@ -257,7 +258,7 @@ def test_images_and_textures_kept_in_files_are_the_same_and_made_once(study, tmp
     assert (alone.textures(other) == first.textures(other)).all()
     assert len(list((tmp_path / "decoded").glob("*.npy"))) == 3
     # Whoever comes second makes nothing.
-    monkeypatch.setattr("destseg_lib.trial.procedural_textures", None)
+    monkeypatch.setattr("destseg_lib.studies.trial.procedural_textures", None)
     assert (alone.textures(one) == second.textures(one)).all()
     assert (first.textures(other) == second.textures(other)).all()
     assert (first.textures(one) != first.textures(other)).any()

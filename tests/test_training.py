@@ -13,20 +13,20 @@ from torch import Tensor, nn
 
 from destseg_lib import DeSTSeg, DeSTSegError, ModelConfig, TrainingConfig, load_teacher
 from destseg_lib.batches import PHASES, TrainingImages, batch_indices, draw_batch, step_generator
-from destseg_lib.budget import fit_to_budget, seconds_a_step
 from destseg_lib.config import PhaseConfig
 from destseg_lib.corruption import shrink_masks
 from destseg_lib.losses import feature_loss, segmentation_loss
+from destseg_lib.runs.budget import fit_to_budget, seconds_a_step
 from destseg_lib.teacher import Teacher, normalise
 from destseg_lib.training import (
     NonFiniteLossError,
     finite_losses,
-    head_loss,
     learning_rate_factor,
     phases_of,
     prepare,
+    segmentation_phase_loss,
     start_phase,
-    student_loss,
+    student_phase_loss,
     train,
     train_phase,
     with_steps,
@@ -187,8 +187,8 @@ def test_the_students_target_is_the_teacher_on_the_clean_image(model):
     with torch.no_grad():
         clean, corrupted = model.student(batch.clean), model.student(batch.corrupted)
         target = model.teacher(batch.clean)
-        denoising = student_loss(model, batch, CONFIG)
-        plain = student_loss(model, batch, replace(CONFIG, denoising=False))
+        denoising = student_phase_loss(model, batch, CONFIG)
+        plain = student_phase_loss(model, batch, replace(CONFIG, denoising=False))
     torch.testing.assert_close(denoising, feature_loss(corrupted, target))
     torch.testing.assert_close(plain, feature_loss(clean, target))
     assert denoising != plain
@@ -198,8 +198,10 @@ def test_the_head_learns_from_the_corrupted_image_alone(model):
     batch = draw_batch(images(), CONFIG, "segmentation", 0, CPU)
     model.eval()
     with torch.no_grad():
-        found = head_loss(model, batch, CONFIG)
-        without_l1 = head_loss(model, batch, replace(CONFIG, l1=False, focal_gamma=2.0))
+        found = segmentation_phase_loss(model, batch, CONFIG)
+        without_l1 = segmentation_phase_loss(
+            model, batch, replace(CONFIG, l1=False, focal_gamma=2.0)
+        )
         logits = torch.logit(model(batch.corrupted).final)
     masks = shrink_masks(batch.masks)
     torch.testing.assert_close(found, segmentation_loss(logits, masks), rtol=1e-3, atol=1e-5)
@@ -341,7 +343,7 @@ def test_the_optimisers_are_torchs_with_the_configured_numbers(model):
 def test_one_step_of_sgd_is_the_gradient_times_the_rate(model):
     config = replace(CONFIG, student=PhaseConfig(1, 0.01, weight_decay=0.0))
     oracle = copy.deepcopy(model).train()
-    loss = student_loss(oracle, draw_batch(images(), config, "student", 0, CPU), config)
+    loss = student_phase_loss(oracle, draw_batch(images(), config, "student", 0, CPU), config)
     loss.backward()
     records = run_phase(model, config, "student", images())
     for found, p in zip(model.student.parameters(), oracle.student.parameters(), strict=True):
@@ -362,7 +364,7 @@ def test_a_record_every_ten_steps_and_at_the_end(model):
             records.append(next(steps))
         else:
             batch = draw_batch(images(), config, "student", step, CPU)
-            losses.append(student_loss(copy.deepcopy(model), batch, config).item())
+            losses.append(student_phase_loss(copy.deepcopy(model), batch, config).item())
             records.append(next(steps))
     assert next(steps, "over") == "over"
     assert [n for n, record in enumerate(records, start=1) if record] == [10, 20, 23]

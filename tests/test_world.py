@@ -12,27 +12,28 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from destseg_lib.data import find_category, read_mask
+from destseg_lib.drawn import CATEGORIES
+from destseg_lib.drawn.category import DrawnCategory
+from destseg_lib.drawn.dataset import Counts, draw_category, find_drawn, write_category
+from destseg_lib.drawn.photograph import photograph, photograph_defect
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.products import PRODUCTS, Product
-from destseg_lib.products.photograph import photograph, photograph_defect
-from destseg_lib.world import Counts, draw_product, find_product, make_product
+from destseg_lib.images.folders import find_category, read_mask
 
 FEW = Counts(train=3, good=2, defective=1)
 CASES = [
     pytest.param(product, defect, id=f"{product.name}-{defect}")
-    for product in PRODUCTS
+    for product in CATEGORIES
     for defect in product.defects
 ]
-EACH = [pytest.param(product, id=product.name) for product in PRODUCTS]
+EACH = [pytest.param(product, id=product.name) for product in CATEGORIES]
 
 
 def test_there_are_textures_and_objects_enough_each_with_its_defects():
-    kinds = [product.kind for product in PRODUCTS]
+    kinds = [product.kind for product in CATEGORIES]
     assert kinds.count("texture") >= 4
     assert kinds.count("object") >= 4
-    assert all(len(set(product.defects)) >= 4 for product in PRODUCTS)
-    assert len({product.name for product in PRODUCTS}) == len(PRODUCTS)
+    assert all(len(set(product.defects)) >= 4 for product in CATEGORIES)
+    assert len({product.name for product in CATEGORIES}) == len(CATEGORIES)
 
 
 @pytest.mark.parametrize(("product", "defect"), CASES)
@@ -81,8 +82,8 @@ def test_any_size_shows_the_same_scene(product, size):
 
 
 def test_on_disk_lies_what_is_in_memory(tmp_path):
-    images = draw_product("metal", 64, FEW, seed=3, progress=False)
-    root = make_product("metal", tmp_path, 64, FEW, seed=3, progress=False)
+    images = draw_category("metal", 64, FEW, seed=3, progress=False)
+    root = write_category("metal", tmp_path, 64, FEW, seed=3, progress=False)
     category = find_category(root)
     assert (category.name, len(category.train), category.has_masks) == ("metal", 3, True)
     for pixels, path in zip(images.train, category.train, strict=True):
@@ -100,55 +101,55 @@ def test_on_disk_lies_what_is_in_memory(tmp_path):
 
 
 def test_an_image_does_not_depend_on_how_many_others_are_drawn():
-    few = draw_product("metal", 32, Counts(2, 1, 1), progress=False)
-    more = draw_product("metal", 32, Counts(4, 2, 2), progress=False)
+    few = draw_category("metal", 32, Counts(2, 1, 1), progress=False)
+    more = draw_category("metal", 32, Counts(4, 2, 2), progress=False)
     np.testing.assert_array_equal(few.train, more.train[:2])
     np.testing.assert_array_equal(few.test[0], more.test[0])
     assert (
-        draw_product("metal", 32, Counts(2, 1, 1), seed=1, progress=False).train != few.train
+        draw_category("metal", 32, Counts(2, 1, 1), seed=1, progress=False).train != few.train
     ).any()
 
 
 def test_what_is_there_is_kept_and_what_was_interrupted_is_finished(tmp_path):
-    root = make_product("metal", tmp_path, 32, FEW, progress=False)
+    root = write_category("metal", tmp_path, 32, FEW, progress=False)
     stamp = (root / "train/good/000.png").stat().st_mtime_ns
-    assert make_product("metal", tmp_path, 32, FEW, progress=False) == root
+    assert write_category("metal", tmp_path, 32, FEW, progress=False) == root
     assert (root / "train/good/000.png").stat().st_mtime_ns == stamp
     (root / "made.json").unlink()
     (root / "train/good/001.png").unlink()
-    make_product("metal", tmp_path, 32, FEW, progress=False)
+    write_category("metal", tmp_path, 32, FEW, progress=False)
     assert (root / "train/good/001.png").exists()
     assert json.loads((root / "made.json").read_text())["size"] == 32
 
 
 def test_a_folder_of_something_else_is_not_touched(tmp_path):
-    make_product("metal", tmp_path, 32, FEW, progress=False)
+    write_category("metal", tmp_path, 32, FEW, progress=False)
     with pytest.raises(DeSTSegError, match=r"size 32 instead of 64.*remove the folder"):
-        make_product("metal", tmp_path, 64, FEW, progress=False)
+        write_category("metal", tmp_path, 64, FEW, progress=False)
     (tmp_path / "terrazzo").mkdir()
     (tmp_path / "terrazzo/notes.txt").write_text("mine")
     with pytest.raises(DeSTSegError, match="holds files that are not terrazzo's"):
-        make_product("terrazzo", tmp_path, 32, FEW, progress=False)
+        write_category("terrazzo", tmp_path, 32, FEW, progress=False)
     assert [p.name for p in (tmp_path / "terrazzo").iterdir()] == ["notes.txt"]
 
 
 def test_what_cannot_be_drawn_is_refused(tmp_path):
     with pytest.raises(DeSTSegError, match=r"no product 'spoon'; choose one of .*metal"):
-        find_product("spoon")
+        find_drawn("spoon")
     with pytest.raises(DeSTSegError, match="has no defect 'rust'; choose one of"):
-        photograph_defect(find_product("terrazzo"), "rust", 64, (0,))
+        photograph_defect(find_drawn("terrazzo"), "rust", 64, (0,))
     with pytest.raises(DeSTSegError, match="size is 16; a product needs at least 32 pixels"):
-        photograph(find_product("metal"), 16, (0,))
+        photograph(find_drawn("metal"), 16, (0,))
     with pytest.raises(DeSTSegError, match="train is -1; give zero or more"):
         Counts(train=-1)
     (tmp_path / "file").write_text("")
     with pytest.raises(DeSTSegError, match="could not be written"):
-        make_product("metal", tmp_path / "file", 32, FEW, progress=False)
+        write_category("metal", tmp_path / "file", 32, FEW, progress=False)
 
 
 def test_a_defect_that_cannot_be_seen_is_an_error_and_not_an_empty_mask():
-    metal = find_product("metal")
-    unchanging = Product(
+    metal = find_drawn("metal")
+    unchanging = DrawnCategory(
         "plain", "texture", ("none",), lambda s, a, _, b: metal.draw(s, a, None, b)
     )
     with pytest.raises(DeSTSegError, match="gave nothing that can be seen"):

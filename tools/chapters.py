@@ -27,8 +27,8 @@ import torch
 from nbclient import NotebookClient
 from numbers_in_prose import ANCHOR, BEFORE, prose, recorded, rounded
 
-from destseg_lib.checkpoint import write_json
-from destseg_lib.provenance import provenance
+from destseg_lib.files import write_json
+from destseg_lib.runs.provenance import provenance
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORD = "results/chapters.json"

@@ -16,15 +16,16 @@ import numpy as np
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from destseg_lib.products import PRODUCTS, Product
-from destseg_lib.products.photograph import photograph, photograph_defect
+from destseg_lib.drawn import CATEGORIES
+from destseg_lib.drawn.category import DrawnCategory
+from destseg_lib.drawn.photograph import photograph, photograph_defect
 
 SHEETS = Path(__file__).resolve().parent.parent / "results" / "world"
 SIDE, ACROSS, MARGIN = 160, 8, 4
 ORANGE = (230, 159, 0)  # Okabe and Ito's, told apart by everyone
 
 
-def sheet(product: Product) -> Image.Image:
+def sheet(product: DrawnCategory) -> Image.Image:
     """A row of good examples; for each defect a row as it is, and the same with its outline."""
     rows: list[tuple[str, list[np.ndarray]]] = [
         ("good", [photograph(product, SIDE, (7, n)) for n in range(ACROSS)])
@@ -50,7 +51,7 @@ def sheet(product: Product) -> Image.Image:
     return canvas
 
 
-def digest(product: Product) -> str:
+def digest(product: DrawnCategory) -> str:
     """Tells whether the product is still drawn as it was: small, so that rounding is forgiven."""
     drawn = [photograph(product, 64, (9, 0)).astype(int)]
     drawn += [photograph_defect(product, d, 64, (9, 1)).image.astype(int) for d in product.defects]
@@ -62,16 +63,16 @@ def main() -> int:
     """Write the sheets, or check them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
-    parser.add_argument("products", nargs="*", default=[p.name for p in PRODUCTS])
+    parser.add_argument("products", nargs="*", default=[p.name for p in CATEGORIES])
     options = parser.parse_args()
     file = SHEETS / "sheets.json"
     known = json.loads(file.read_text()) if file.exists() else {}
     if options.check:
-        stale = [p.name for p in PRODUCTS if known.get(p.name) != digest(p)]
+        stale = [p.name for p in CATEGORIES if known.get(p.name) != digest(p)]
         print("\n".join(f"{name}: drawn otherwise than on its sheet" for name in stale))
         return bool(stale)
     SHEETS.mkdir(parents=True, exist_ok=True)
-    for product in PRODUCTS:
+    for product in CATEGORIES:
         if product.name in options.products:
             sheet(product).save(SHEETS / f"{product.name}.jpg", quality=82, optimize=True)
             known[product.name] = digest(product)

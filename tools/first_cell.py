@@ -51,8 +51,8 @@ if destseg_lib.__version__ != VERSION:
         f"{destseg_lib.__version__} is installed. Take both from the same copy of the project."
     )
 
+from destseg_lib.cli.mode import describe
 from destseg_lib.device import describe_device, resolve_device
-from destseg_lib.mode import describe
 
 for package in ("destseg_lib", "torch", "torchvision", "numpy"):
     try:

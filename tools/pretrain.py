@@ -11,13 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from destseg_lib.config import RECIPES
-from destseg_lib.data import find_category
 from destseg_lib.device import keep_freed_memory, resolve_device
-from destseg_lib.evaluation import evaluate_category
-from destseg_lib.pretrained import PREFIX, SUFFIX, WEIGHTS, pack
-from destseg_lib.run import load_run
-from destseg_lib.workflow import TrainingJob, train_category
-from destseg_lib.world import find_product, make_product
+from destseg_lib.drawn.dataset import find_drawn, write_category
+from destseg_lib.evaluation.evaluate import evaluate_category
+from destseg_lib.images.folders import find_category
+from destseg_lib.runs.run import load_run
+from destseg_lib.runs.shipped import PREFIX, SUFFIX, WEIGHTS, pack
+from destseg_lib.runs.train import TrainingJob, train_category
 
 WIDTH, SEGMENTATION_WIDTH = 0.25, 0.125  # together 3.7 MB at half precision
 FIGURES = ("image_auroc", "pixel_auroc", "pixel_ap", "aupro", "iap", "iap90")
@@ -41,11 +41,11 @@ def main() -> int:
             student=replace(recipe.student, steps=options.student_steps),
             segmentation=replace(recipe.segmentation, steps=options.segmentation_steps),
             model=replace(recipe.model, width=WIDTH, segmentation_width=SEGMENTATION_WIDTH),
-            rotation=find_product(name).rotation,
+            rotation=find_drawn(name).rotation,
             seed=options.seed,
             recipe="custom",
         )
-        category = find_category(make_product(name, options.world))
+        category = find_category(write_category(name, options.world))
         out = options.runs / name
         train_category(category, out, config, TrainingJob(teacher="builtin"))
         whole = evaluate_category(load_run(out, resolve_device()), category)

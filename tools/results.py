@@ -13,7 +13,7 @@ from typing import Any
 from results_studies import studies
 from results_world import levels, similarity, teachers, world
 
-from destseg_lib.tables import HEADINGS
+from destseg_lib.evaluation.tables import HEADINGS
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"

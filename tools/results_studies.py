@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from destseg_lib.comparison import LEVEL, Row, compare
-from destseg_lib.engine import read_folder
-from destseg_lib.study import trials
-from destseg_lib.tables import HEADINGS, markdown_table
+from destseg_lib.evaluation.tables import HEADINGS, markdown_table
+from destseg_lib.studies.compare import LEVEL, Row, compare
+from destseg_lib.studies.run import read_folder
+from destseg_lib.studies.study import trials
 
 FIGURES = ("image_auroc", "pixel_ap", "iap")
 

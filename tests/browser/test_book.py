@@ -63,7 +63,7 @@ def test_search_finds_the_word_threshold(root: str, browser: Browser):
 
 def test_a_setting_in_python_and_in_the_page_are_checked_apart():
     # The page must not get its values from those that it is compared with.
-    scripts = sorted((ROOT / "destseg_lib" / "interactive").glob("*.js"))
+    scripts = sorted((ROOT / "destseg_lib" / "widgets").glob("*.js"))
     assert scripts
     for script in scripts:
         assert "checks" not in script.read_text(encoding="utf-8"), script.name

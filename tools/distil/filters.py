@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from destseg_lib.checkpoint import write_json
 from destseg_lib.device import resolve_device
-from destseg_lib.provenance import provenance
+from destseg_lib.files import write_json
+from destseg_lib.runs.provenance import provenance
 from destseg_lib.teacher import Teacher, load_teacher
 from tools.distil.measure import at_step
 

@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from destseg_lib.checkpoint import write_json
 from destseg_lib.config import TEACHER_CHANNELS
 from destseg_lib.device import resolve_device
-from destseg_lib.provenance import provenance
+from destseg_lib.files import write_json
+from destseg_lib.images.load import load_images
 from destseg_lib.resnet import ResNetTrunk
-from destseg_lib.store import load_images
+from destseg_lib.runs.provenance import provenance
 from destseg_lib.teacher import Teacher, load_teacher
 from tools.distil.train import similarities
 

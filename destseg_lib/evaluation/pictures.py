@@ -1,0 +1,186 @@
+"""Pictures: a photograph with its defects outlined, its map beside it, and sheets of both."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.ndimage import distance_transform_edt
+
+from destseg_lib.errors import DeSTSegError
+from destseg_lib.images.read import image_size, read_image
+
+LONGEST_SIDE = 1024
+# Vermillion of Okabe and Ito's palette, which all common kinds of colour vision tell apart; the
+# light rim keeps it visible on dark photographs and on red ones.
+LINE, RIM = (0xD5, 0x5E, 0x00), (0xFF, 0xFF, 0xFF)
+HEAT = "inferno"  # perceptually uniform: equal steps of the map look equal
+
+Picture = NDArray[np.uint8]
+Map = NDArray[np.float32]
+
+
+class Case(NamedTuple):
+    """A row of ``evaluation_figure``: photo (H, W, 3), truth (S, S) 0/1 or None, map (S, S).
+
+    ``threshold`` None draws no outline.
+    """
+
+    title: str
+    photo: Picture
+    truth: NDArray[np.uint8] | None
+    anomaly_map: Map
+    threshold: float | None
+
+
+def read_photograph(path: Path, longest: int = LONGEST_SIDE) -> Picture:
+    """Decode a photograph in its own aspect and orientation, (H, W, 3) with no side over a limit.
+
+    Raises:
+        DeSTSegError: as ``read_image``.
+    """
+    width, height = image_size(path)
+    shrink = min(1.0, longest / max(width, height))
+    shape = max(1, round(shrink * width)), max(1, round(shrink * height))
+    # Decoded to a square, like everything else, but no smaller than the picture in either way.
+    square = Image.fromarray(read_image(path, max(shape)))
+    return np.array(square.resize(shape, Image.Resampling.BILINEAR))
+
+
+def outline(photo: Picture, anomaly_map: Map, threshold: float) -> Picture:
+    """The photo (H, W, 3) with a line around where its map (S, S) exceeds the threshold.
+
+    The line runs outside of the defect, so that it hides nothing of it; at the photo's edge inside.
+    """
+    picture = photo.copy()
+    if not (anomaly_map > threshold).any():
+        return picture
+    above = _resized(anomaly_map, photo.shape) > threshold
+    if not above.any():  # a peak of a few pixels can drown in resizing
+        y, x = np.unravel_index(np.argmax(anomaly_map), anomaly_map.shape)
+        above[y * photo.shape[0] // len(anomaly_map), x * photo.shape[1] // len(anomaly_map)] = True
+    width = max(2, round(max(photo.shape) / 250))
+    rim = max(1, width // 2)
+    away = distance_transform_edt(~above)
+    picture[(away > 0) & (away <= width + rim)] = RIM
+    line = (away > 0) & (away <= width)
+    border = np.ones_like(above)
+    border[width:-width, width:-width] = False
+    picture[line | (above & border)] = LINE
+    return picture
+
+
+def heat(anomaly_map: Map, shape: tuple[int, ...], scale: float = 1.0) -> Picture:
+    """The map (S, S) as colours at ``shape`` (H, W): black for 0, brightest from ``scale`` on."""
+    level = np.clip(_resized(anomaly_map, shape) / scale, 0, 1)
+    painted: Picture = colormaps[HEAT](level, bytes=True)[:, :, :3]
+    return painted
+
+
+def overlay(
+    photo: Picture, anomaly_map: Map, threshold: float | None, *, scale: float = 1.0
+) -> Picture:
+    """A photo with its defects outlined and, beside it, its map.
+
+    Args:
+        photo: (H, W, 3).
+        anomaly_map: (S, S).
+        threshold: the map is outlined where it is above; None for an image that is not anomalous.
+        scale: the value painted brightest, the same for all images so that they compare.
+
+    Returns:
+        (H, 2 W + gap, 3).
+    """
+    left = photo if threshold is None else outline(photo, anomaly_map, threshold)
+    gap = np.full((photo.shape[0], max(2, photo.shape[1] // 64), 3), 255, np.uint8)
+    return np.concatenate([left, gap, heat(anomaly_map, photo.shape, scale)], axis=1)
+
+
+def write_overlay(
+    file: Path, photograph: Path, anomaly_map: Map, threshold: float | None, scale: float
+) -> None:
+    """Read a photograph and write its overlay as PNG.
+
+    Raises:
+        DeSTSegError: the photograph cannot be read or the overlay not written.
+    """
+    picture = overlay(read_photograph(photograph), anomaly_map, threshold, scale=scale)
+    try:
+        Image.fromarray(picture).save(file, format="PNG")
+    except OSError as error:
+        raise DeSTSegError(
+            f"The overlay {file} could not be written ({error}). Free some space or choose another "
+            "--out."
+        ) from error
+
+
+def overlay_names(paths: Sequence[Path]) -> list[str]:
+    """A PNG's name for each photograph: its own, after its folders' below the one all share.
+
+    ``test/crack/1.jpg`` and ``test/good/1.jpg`` become ``crack-1.png`` and ``good-1.png``. Names
+    that would still be the same are numbered.
+    """
+    top = os.path.commonpath([path.absolute().parent for path in paths])
+    seen: Counter[str] = Counter()
+    names = []
+    for path in paths:
+        stem = "-".join(path.absolute().relative_to(top).with_suffix("").parts)
+        name = stem
+        while seen[name.casefold()]:
+            seen[stem.casefold()] += 1
+            name = f"{stem}-{seen[stem.casefold()]}"
+        seen[name.casefold()] += 1
+        names.append(f"{name}.png")
+    return names
+
+
+def evaluation_figure(cases: Sequence[Case], path: Path, *, scale: float = 1.0) -> None:
+    """Write a sheet of image, truth, map and outline, a case a row, as PNG.
+
+    Raises:
+        DeSTSegError: the file cannot be written.
+    """
+    figure = Figure(figsize=(10, 2.7 * len(cases)), layout="constrained")
+    axes = figure.subplots(len(cases), 4, squeeze=False)
+    for column, name in zip(axes[0], ("image", "truth", "map", "outline"), strict=True):
+        column.set_title(name, fontweight="bold")
+    for row, case in zip(axes, cases, strict=True):
+        outlined = (
+            case.photo
+            if case.threshold is None
+            else outline(case.photo, case.anomaly_map, case.threshold)
+        )
+        truth = np.zeros((1, 1), np.uint8) if case.truth is None else case.truth
+        # The map is a square; the photograph's extent gives it and the truth the same shape.
+        extent = (0.0, case.photo.shape[1], case.photo.shape[0], 0.0)
+        row[0].imshow(case.photo)
+        row[1].imshow(truth, extent=extent, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        shown = row[2].imshow(case.anomaly_map, extent=extent, cmap=HEAT, vmin=0, vmax=scale)
+        row[3].imshow(outlined)
+        if case.truth is None:
+            row[1].text(0.5, 0.5, "no mask", color="white", ha="center", transform=row[1].transAxes)
+        row[0].set_ylabel(case.title, fontsize=9)
+        for panel in row:
+            panel.set_xticks([])
+            panel.set_yticks([])
+    figure.colorbar(shown, ax=axes[:, 2], location="bottom", aspect=15, pad=0.01, panchor=False)
+    try:
+        figure.savefig(path, dpi=100, format="png")
+    except OSError as error:
+        raise DeSTSegError(
+            f"The figure {path} could not be written ({error}). Choose another --figures."
+        ) from error
+
+
+def _resized(anomaly_map: Map, shape: tuple[int, ...]) -> Map:
+    image = Image.fromarray(np.asarray(anomaly_map, dtype=np.float32))
+    resized = image.resize((shape[1], shape[0]), Image.Resampling.BILINEAR)
+    return np.asarray(resized, dtype=np.float32)

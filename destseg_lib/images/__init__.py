@@ -1,0 +1,1 @@
+"""Files to uint8 arrays: reading, folders, loading, downloads."""

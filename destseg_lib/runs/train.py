@@ -1,0 +1,246 @@
+"""The whole job for one product: decode, choose, train, calibrate. What ``destseg train`` does."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from destseg_lib.batches import TrainingImages
+from destseg_lib.runs.budget import fit_to_budget, seconds_a_step
+from destseg_lib.config import TrainingConfig, config_to_dict
+from destseg_lib.images.folders import Category
+from destseg_lib.device import describe_device, resolve_device, resolve_precision
+from destseg_lib.errors import DeSTSegError
+from destseg_lib.images.listing import find_images
+from destseg_lib.model import DeSTSeg
+from destseg_lib.runs.run import (
+    CALIBRATION,
+    CONFIG,
+    fingerprint,
+    hold_out,
+    load_run,
+    read_run,
+    run_teacher,
+    save_calibration,
+    start_run,
+    train_run,
+)
+from destseg_lib.evaluation.score import score_images
+from destseg_lib.images.load import ImageSet, load_images
+from destseg_lib.teacher import load_teacher
+from destseg_lib.textures import procedural_textures
+from destseg_lib.training import phases_of, prepare
+
+PROCEDURAL_TEXTURES = 512
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """What to train and how, beyond the configuration.
+
+    Attributes:
+        textures: a folder of images to blend in; None draws procedural ones.
+        teacher: as ``load_teacher`` takes it.
+        time_budget: minutes that training may take; None takes the recipe's steps.
+        checkpoint_every: steps between checkpoints.
+    """
+
+    textures: Path | None = None
+    teacher: str = "builtin"
+    device: str = "auto"
+    time_budget: float | None = None
+    checkpoint_every: int = 250
+    compile_networks: bool = False
+    tensorboard: bool = False
+    skip_unreadable: bool = False
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        """Raise DeSTSegError for a value outside its range."""
+        if self.checkpoint_every < 1:
+            raise DeSTSegError(
+                f"a checkpoint every {self.checkpoint_every} steps cannot be; give one or more"
+            )
+        if self.time_budget is not None and not 0 < self.time_budget < math.inf:
+            raise DeSTSegError(
+                f"the time budget is {self.time_budget:g} minutes; give a positive number"
+            )
+
+
+def train_category(category: Category, out: Path, config: TrainingConfig, job: TrainingJob) -> None:
+    """Train on a category's good images and calibrate, or continue where ``out`` stands.
+
+    Args:
+        category: its ``train`` images are decoded once; the test images are not looked at.
+        out: the run's folder. If it holds this run already, the run is continued.
+        config: for a new run; a run that exists keeps its own.
+        job: everything else.
+
+    Raises:
+        DeSTSegError: bad input, or ``out`` holds a run on other images.
+        InterruptedRunError: asked to stop; saved.
+        NonFiniteLossError: training diverged.
+    """
+    resumed = (out / CONFIG).exists()
+    config = read_run(out)["config"] if resumed else config
+    device = resolve_device(job.device)
+    if resumed and (out / CALIBRATION).exists():
+        print(f"{out} is complete; nothing is left to do")
+        return
+    teacher = run_teacher(out) if resumed else load_teacher(job.teacher)
+    good = _decode(category.train, config.image_size, job, f"good images of {category.name}")
+    textures, described = _textures(job, config)
+    inputs = {
+        "category": category.name,
+        "good_images": len(good),
+        "good_fingerprint": fingerprint(good.paths),
+        **described,
+        "skipped": [
+            {"file": path.name, "reason": why.replace(f"{path.parent}{os.sep}", "")}
+            for path, why in good.skipped
+        ],
+    }
+    kept, held_out = hold_out(len(good), config.holdout, config.seed)
+    images = TrainingImages(Selection(good.pixels, kept), textures)
+    model = DeSTSeg(teacher, config.model, torch.Generator().manual_seed(config.seed))
+    model = prepare(model, device, compile_networks=job.compile_networks)
+    if resumed:
+        _check_inputs(out, inputs)
+    else:
+        config = _settle(config, model, images, device, job)
+        start_run(out, config, teacher, inputs)
+    # Flushed, so that it is seen at once where the output is a file or a pipe.
+    print(_summary(category, config, teacher.name, inputs, len(held_out), device), flush=True)
+    train_run(
+        out,
+        model,
+        images,
+        config,
+        checkpoint_every=job.checkpoint_every,
+        tensorboard=job.tensorboard,
+        progress=job.progress,
+    )
+    # The model as whoever loads the run gets it, so that threshold and scores belong together.
+    run = load_run(out, device, calibrated=False)
+    scores = score_images(
+        run.model, good.pixels[held_out], precision=config.precision, progress=job.progress
+    )
+    save_calibration(out, scores.tolist())
+
+
+class Selection:
+    """Rows of an image array without copying it: the array may be larger than memory."""
+
+    def __init__(self, pixels: NDArray[np.uint8], rows: NDArray[np.int64]) -> None:
+        self.pixels = pixels
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: NDArray[np.int64]) -> NDArray[np.uint8]:
+        chosen: NDArray[np.uint8] = self.pixels[self.rows[index]]
+        return chosen
+
+
+def _decode(paths: tuple[Path, ...], size: int, job: TrainingJob, what: str) -> ImageSet:
+    images = load_images(
+        paths,
+        size,
+        skip_unreadable=job.skip_unreadable,
+        progress=job.progress,
+        description=what,
+    )
+    for path, why in images.skipped:
+        print(f"skipped {path}: {why}")
+    return images
+
+
+def _textures(job: TrainingJob, config: TrainingConfig) -> tuple[NDArray[np.uint8], dict[str, Any]]:
+    """The textures, and what a resumed run must find unchanged about them."""
+    if job.textures is None:
+        generator = torch.Generator().manual_seed(config.seed)
+        drawn = procedural_textures(PROCEDURAL_TEXTURES, config.image_size, generator)
+        return drawn, {"textures": "procedural", "texture_images": len(drawn)}
+    images = _decode(find_images([job.textures]), config.image_size, job, "textures")
+    return images.pixels, {
+        "textures": job.textures.resolve().name,
+        "texture_images": len(images),
+        "texture_fingerprint": fingerprint(images.paths),
+    }
+
+
+def _settle(
+    config: TrainingConfig,
+    model: DeSTSeg,
+    images: TrainingImages,
+    device: torch.device,
+    job: TrainingJob,
+) -> TrainingConfig:
+    """Turn ``auto`` and the time budget into what this machine will do."""
+    config = replace(config, precision=resolve_precision(config.precision, device))
+    if job.time_budget is None:
+        return config
+    measured = seconds_a_step(model, images, config)
+    fitted = fit_to_budget(config, measured, 60 * job.time_budget)
+    steps = ", ".join(
+        f"{getattr(fitted, phase).steps} of {getattr(config, phase).steps} {phase} steps "
+        f"({measured[phase]:.2f} s each)"
+        for phase in phases_of(config)
+    )
+    print(f"time budget {job.time_budget:g} min: {steps}")
+    return fitted
+
+
+def _check_inputs(out: Path, inputs: dict[str, Any]) -> None:
+    before = read_run(out)["inputs"]
+    for key, now in inputs.items():
+        if now == before.get(key):
+            continue
+        if key.endswith("fingerprint"):
+            images = "good images" if key.startswith("good") else "textures"
+            what = f"{images} of other names or file sizes"
+        else:
+            what = f"{key.replace('_', ' ')} = {before.get(key)}, now it is {now}"
+        raise DeSTSegError(
+            f"the run in {out} was started with {what}; give the same --data and --textures, "
+            "or another --out"
+        )
+
+
+def _summary(
+    category: Category,
+    config: TrainingConfig,
+    teacher: str,
+    inputs: dict[str, Any],
+    held_out: int,
+    device: torch.device,
+) -> str:
+    described = config_to_dict(config)
+    lines = [
+        f"category      {category.name}: {inputs['good_images']} good images, "
+        f"{held_out} of them held out for the threshold",
+        f"teacher       {teacher}",
+        f"textures      {inputs['textures']} ({inputs['texture_images']})",
+        f"recipe        {config.recipe}: {config.image_size} pixels, batches of "
+        f"{config.batch_size}, width {config.model.width:g}, rotation {config.rotation}, "
+        f"seed {config.seed}",
+        *(
+            f"{phase:<13} {described[phase]['steps']} steps of {described[phase]['optimiser']}"
+            for phase in phases_of(config)
+        ),
+        f"device        {describe_device(device)}, {config.precision}",
+    ]
+    if not held_out:
+        lines.append(
+            "note          no image is held out, as in the paper: predict will need --good DIR, "
+            "or train with --holdout 0.1"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""Many runs compared: studies, the engines that run them, intervals and reports."""

@@ -1,0 +1,30 @@
+"""Elements to play with: alive in the built page without a kernel, in JupyterLab and in Colab.
+
+Each shows what Python computes for the same setting (``displayed``), from data that travels with
+the page. They need the packages of ``pip install 'destseg_lib[interactive]'``.
+"""
+
+from destseg_lib.errors import DeSTSegError
+
+try:
+    import anywidget  # noqa: F401
+except ImportError as error:
+    raise DeSTSegError(
+        "The interactives need the package anywidget: pip install 'destseg_lib[interactive]'."
+    ) from error
+
+from destseg_lib.widgets.ablation import AblationExplorer
+from destseg_lib.widgets.corruption import CorruptionLab
+from destseg_lib.widgets.film import TrainingFilm
+from destseg_lib.widgets.fusion import FusionByHand
+from destseg_lib.widgets.similarity import SimilarityProbe
+from destseg_lib.widgets.threshold import ThresholdExplorer
+
+__all__ = [
+    "AblationExplorer",
+    "CorruptionLab",
+    "FusionByHand",
+    "SimilarityProbe",
+    "ThresholdExplorer",
+    "TrainingFilm",
+]
