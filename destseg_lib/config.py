@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args
+from types import UnionType
+from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
 
 from destseg_lib.errors import DeSTSegError
 
@@ -206,33 +208,87 @@ def config_to_dict(config: TrainingConfig) -> dict[str, Any]:
 
 
 def config_from_dict(values: dict[str, Any]) -> TrainingConfig:
-    """Rebuild a configuration from ``config_to_dict``'s output.
+    """Rebuild a configuration from the output of ``config_to_dict``.
 
     Raises:
-        DeSTSegError: a field is missing, unknown or out of range.
+        DeSTSegError: a field is missing or unknown, of another type, or out of range.
     """
-    nested = {
-        "student": PhaseConfig,
-        "segmentation": PhaseConfig,
-        "model": ModelConfig,
-        "corruption": CorruptionConfig,
-    }
-    try:
-        plain = {k: v for k, v in values.items() if k not in nested}
-        parts = {
-            name: kind(
-                **{k: tuple(v) if isinstance(v, list) else v for k, v in values[name].items()}
+    return cast("TrainingConfig", _build(TrainingConfig, values))
+
+
+def override(config: TrainingConfig, changes: Mapping[str, object]) -> TrainingConfig:
+    """A configuration with other values.
+
+    Args:
+        config: the configuration to start from; it stays as it is.
+        changes: new values by name; a dot leads into a part, as in ``{"model.width": 0.5}``.
+
+    Raises:
+        DeSTSegError: there is no such setting, or the value has another type or is out of range.
+    """
+    values = config_to_dict(config)
+    for name, value in changes.items():
+        *parts, last = name.split(".")
+        place: Any = values
+        for part in parts:
+            place = place.get(part) if isinstance(place, dict) else None
+        if not isinstance(place, dict) or last not in place or isinstance(place[last], dict):
+            raise DeSTSegError(
+                f"{name!r} is not a setting; give a field of TrainingConfig, such as 'l1' or "
+                "'model.segmentation'"
             )
-            for name, kind in nested.items()
-        }
-        return TrainingConfig(**plain, **parts)
-    except DeSTSegError:
-        raise
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        place[last] = value
+    return cast("TrainingConfig", _build(TrainingConfig, values))
+
+
+def _build(kind: Any, values: object, place: str = "") -> Any:
+    """A configuration dataclass from plain values, the type of each field checked."""
+    if not isinstance(values, dict):
+        raise DeSTSegError(f"{place or 'the configuration'} is {values!r}; expected its fields")
+    hints = get_type_hints(kind)
+    required = {
+        field.name
+        for field in dataclasses.fields(kind)
+        if field.default is field.default_factory or dataclasses.is_dataclass(hints[field.name])
+    }
+    wrong = sorted(set(values) - set(hints)) or sorted(required - set(values))
+    if wrong:
+        what = "is unknown" if wrong[0] in values else "is missing"
         raise DeSTSegError(
-            f"this is not a training configuration of this version of destseg_lib ({error}); "
-            "train again, or use the version that wrote it"
-        ) from None
+            f"this is not a training configuration of this version of destseg_lib: "
+            f"{place}{wrong[0]} {what}; train again, or use the version that wrote it"
+        )
+    return kind(**{k: _typed(f"{place}{k}", hints[k], value) for k, value in values.items()})
+
+
+def _typed(name: str, kind: Any, value: object) -> object:
+    """The value, if it has the type of its field; an integer counts as a float, a bool does not."""
+    if dataclasses.is_dataclass(kind):
+        return _build(kind, value, f"{name}.")
+    if get_origin(kind) is UnionType:
+        return None if value is None else _typed(name, get_args(kind)[0], value)
+    if get_origin(kind) is tuple and isinstance(value, list | tuple):
+        of, length = get_args(kind)[0], get_args(kind)
+        if Ellipsis in length or len(value) == len(length):
+            return tuple(_typed(name, of, item) for item in value)
+    number = isinstance(value, int) and not isinstance(value, bool)
+    if kind is float and (number or isinstance(value, float)):
+        return float(cast("float", value))
+    plain = str if get_origin(kind) is Literal else kind
+    if (plain is int and number) or (plain in (bool, str) and isinstance(value, plain)):
+        return value
+    expected = _EXPECTED.get(
+        plain, "two numbers" if name.endswith("opacity") else "a list of numbers"
+    )
+    raise DeSTSegError(f"{name} is {value!r}; expected {expected}")
+
+
+_EXPECTED = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a text in quotes",
+}
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:

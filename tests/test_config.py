@@ -16,6 +16,7 @@ from destseg_lib.config import (
     PhaseConfig,
     config_from_dict,
     config_to_dict,
+    override,
 )
 
 PHASE = PhaseConfig(steps=1, lr=0.1)
@@ -72,20 +73,69 @@ def without_rate(values):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda v: {k: x for k, x in v.items() if k != "model"}, "'model'"),
-        (lambda v: v | {"colour": "blue"}, "colour"),
-        (lambda v: v | {"model": v["model"] | {"depth": 3}}, "depth"),
-        (without_rate, "lr"),
-        (lambda v: v | {"image_size": "256"}, "not supported between"),
-        (lambda v: v | {"model": 3}, "int"),
-        (lambda v: v | {"corruption": {"opacity": [0.2]}}, "unpack"),
-        (lambda v: [v], "list"),
+        (lambda v: {k: x for k, x in v.items() if k != "model"}, "model is missing"),
+        (lambda v: v | {"colour": "blue"}, "colour is unknown"),
+        (lambda v: v | {"model": v["model"] | {"depth": 3}}, "model.depth is unknown"),
+        (without_rate, "student.lr is missing"),
     ],
 )
-def test_what_is_no_configuration_is_refused(spoil, message):
+def test_a_file_of_other_fields_is_another_version(spoil, message):
     with pytest.raises(DeSTSegError, match="not a training configuration of this version") as told:
         config_from_dict(spoil(config_to_dict(paper_recipe())))
     assert message in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("image_size", "256", "a whole number"),
+        ("image_size", 256.0, "a whole number"),
+        ("seed", True, "a whole number"),
+        ("student.steps", 2.5, "a whole number"),
+        ("holdout", False, "a number"),
+        ("student.lr", "0.1", "a number"),
+        ("l1", "false", "true or false"),
+        ("denoising", 0, "true or false"),
+        ("model.segmentation", "off", "true or false"),
+        ("rotation", 5, "a text"),
+        ("model.levels", "23", "a list of numbers"),
+        ("model.levels", [1, True], "a whole number"),
+        ("corruption.opacity", [0.2], "two numbers"),
+    ],
+)
+def test_a_value_of_another_type_is_refused_from_a_file_and_as_an_override(name, value, expected):
+    with pytest.raises(DeSTSegError) as told:
+        override(paper_recipe(), {name: value})
+    assert str(told.value).startswith(f"{name} is ")
+    assert f"expected {expected}" in str(told.value)
+    values = config_to_dict(paper_recipe())
+    *parts, last = name.split(".")
+    (values[parts[0]] if parts else values)[last] = value
+    with pytest.raises(DeSTSegError, match=f"expected {expected}"):
+        config_from_dict(values)
+
+
+@pytest.mark.parametrize("values", [[1], "text", None, {"model": 3}])
+def test_what_is_not_a_table_of_fields_is_refused(values):
+    if isinstance(values, dict):
+        values = config_to_dict(paper_recipe()) | values
+    with pytest.raises(DeSTSegError, match="expected its fields"):
+        config_from_dict(values)
+
+
+def test_an_override_changes_what_it_names_and_takes_an_integer_for_a_float():
+    base = paper_recipe()
+    config = override(base, {"model.width": 1, "student.steps": 7, "model.levels": [2, 3]})
+    assert config.model == ModelConfig(levels=(2, 3), width=1.0)
+    assert isinstance(config.model.width, float)
+    assert config.student == dataclasses.replace(base.student, steps=7)
+    assert override(base, {}) == base == paper_recipe()
+
+
+@pytest.mark.parametrize("name", ["depth", "model", "model.depth", "seed.x", "student.lr.x", ""])
+def test_an_override_of_no_setting_is_refused(name):
+    with pytest.raises(DeSTSegError, match="is not a setting"):
+        override(paper_recipe(), {name: 1})
 
 
 def test_a_value_out_of_range_in_a_file_keeps_its_own_message():
