@@ -6,8 +6,7 @@ from pathlib import Path
 
 from destseg_lib.evaluation.tables import HEADINGS, markdown_table
 from destseg_lib.studies.compare import LEVEL, Row, compare
-from destseg_lib.studies.run import read_folder
-from destseg_lib.studies.study import trials
+from destseg_lib.studies.records import read_folder
 
 FIGURES = ("image_auroc", "pixel_ap", "iap")
 
@@ -34,7 +33,7 @@ def studies(folder: Path) -> list[str]:
             for record in done
         }
         lines += [
-            f"### {study.name}: {path.name}, {len(done)} of {len(trials(study))} runs",
+            f"### {study.name}: {path.name}, {len(done)} of {len(study.keys)} runs",
             "",
             markdown_table(heads, rows),
             "",

@@ -20,7 +20,8 @@ from destseg_lib.cli.options import (
     check_unchanged,
     config_for,
 )
-from destseg_lib.cli.study import run_reproduce, run_study_part
+from destseg_lib.cli.reproduce import run_reproduce
+from destseg_lib.cli.study import run_study_command
 from destseg_lib.config import RECIPES
 from destseg_lib.device import keep_freed_memory, resolve_device
 from destseg_lib.drawn import CATEGORIES
@@ -164,7 +165,7 @@ COMMANDS = {
     "evaluate": run_evaluate,
     "predict": run_predict,
     "make-data": run_make_data,
-    "study": run_study_part,
+    "study": run_study_command,
     "reproduce": run_reproduce,
     "download": run_download,
 }

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from destseg_lib.cli.mode import defaults
-from destseg_lib.cli.study import add_reproduce, add_study
+from destseg_lib.cli.reproduce import add_reproduce
+from destseg_lib.cli.study import add_study
 from destseg_lib.config import (
     RECIPES,
     Precision,

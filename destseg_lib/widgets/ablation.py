@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import anywidget
@@ -13,7 +12,7 @@ import traitlets
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.evaluation.tables import HEADINGS
 from destseg_lib.studies.compare import Row, compare
-from destseg_lib.studies.study import Study
+from destseg_lib.studies.study import Study, short_names
 from destseg_lib.widgets.element import Setting, Values, fixed, script, style
 
 Record = dict[str, Any]
@@ -57,8 +56,9 @@ class AblationExplorer(anywidget.AnyWidget):
             raise DeSTSegError(
                 f"there is no figure {unknown[0]!r}; choose from {', '.join(HEADINGS)}"
             )
+        names = short_names([name for study, _ in studies for name in study.categories])
         self._rows = {
-            Path(name).name: _by_figure(study, records, name, figures)
+            names[name]: _by_figure(study, records, name, figures)
             for study, records in studies
             for name in study.categories
         }
@@ -112,7 +112,7 @@ def _by_figure(
     study: Study, records: Sequence[Record], category: str, figures: Sequence[str]
 ) -> dict[str, dict[str, Mapping[str, Any]]]:
     """For each figure and variant: its runs in per cent, in the order of seeds, and the verdict."""
-    one = [record for record in records if record["category"] == Path(category).name]
+    one = [record for record in records if record["category"] == category]
     alone = replace(study, categories=(category,))
     found: dict[str, dict[str, Mapping[str, Any]]] = {}
     for figure in figures:
