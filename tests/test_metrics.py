@@ -294,9 +294,9 @@ def test_reading_a_figure_from_a_one_class_curve_is_an_error(figure):
 @pytest.mark.parametrize("share", [0, 1.5, float("nan")])
 def test_a_limit_or_recall_that_is_no_share_is_an_error(share):
     curve = sort_pixels(*random_set(0))
-    with pytest.raises(DeSTSegError, match=r"limit must lie in \(0, 1\]"):
+    with pytest.raises(DeSTSegError, match=r"limit must be in \(0, 1\]"):
         aupro(curve, share)
-    with pytest.raises(DeSTSegError, match=r"recall must lie in \(0, 1\]"):
+    with pytest.raises(DeSTSegError, match=r"recall must be in \(0, 1\]"):
         iap_at(curve, share)
 
 
@@ -338,9 +338,9 @@ MAPS, MASKS = random_set(0)
         ((MAPS, MASKS), {"labels": [0]}, r"labels have shape \(1,\)"),
         ((MAPS, None), {"labels": [2] * len(MAPS)}, "label of image 0 holds 2; only 0"),
         ((MAPS, MASKS), {"labels": [0] * len(MAPS)}, "label of image 1 says normal, but the mask"),
-        ((MAPS, MASKS), {"fpr_limit": 0}, r"fpr_limit must lie in \(0, 1\], not 0"),
-        ((MAPS, MASKS), {"fpr_limit": float("nan")}, "fpr_limit must lie in"),
-        ((MAPS, MASKS), {"recall": 90}, r"recall must lie in \(0, 1\], not 90"),
+        ((MAPS, MASKS), {"fpr_limit": 0}, r"fpr_limit must be in \(0, 1\], not 0"),
+        ((MAPS, MASKS), {"fpr_limit": float("nan")}, "fpr_limit must be in"),
+        ((MAPS, MASKS), {"recall": 90}, r"recall must be in \(0, 1\], not 90"),
         ((MAPS, MASKS), {"top": 0}, "at least 1 value, but top is 0"),
     ],
 )

@@ -13,15 +13,16 @@ from torch import nn
 
 from destseg_lib import DeSTSeg, ModelConfig, load_teacher
 from destseg_lib.fusion import fuse, fused_channels
-from destseg_lib.model import quarter
+from destseg_lib.model import predict_maps, quarter, score_images, to_tensor
 from destseg_lib.resnet import BasicBlock
 from destseg_lib.segmentation import DILATIONS, SegmentationNet, convolution
 from destseg_lib.student import Student
-from destseg_lib.teacher import Teacher
+from destseg_lib.teacher import Teacher, normalise
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 SMALL = ModelConfig(width=1 / 16)
+PARAMETERS = [2_782_784, 24_665_024, 7_706_369]  # teacher, student, segmentation network
 
 
 @pytest.fixture(scope="module")
@@ -315,25 +316,17 @@ def test_segmentation_width_is_its_own_or_the_students(teacher):
     assert narrow.segmentation.head[-1].in_channels == 16
 
 
-def test_equal_generators_give_equal_models_and_the_global_one_is_left_alone(teacher):
-    before = torch.get_rng_state()
-    one, same, other, default = (
-        DeSTSeg(teacher, SMALL, generator).state_dict()
-        for generator in (seeded(3), seeded(3), seeded(4), None)
-    )
-    assert torch.equal(torch.get_rng_state(), before)
+def test_equal_generators_give_equal_models_and_the_global_one_is_not_used(teacher):
+    models = []
+    for n, generator in enumerate((seeded(3), seeded(3), seeded(4), None)):
+        before = torch.manual_seed(n).get_state()
+        models.append(DeSTSeg(teacher, SMALL, generator).state_dict())
+        assert torch.equal(torch.get_rng_state(), before)
+    one, same, other, default = models
     assert all(torch.equal(one[key], same[key]) for key in one)
     key = "student.encoder.layer1.0.conv1.weight"
     assert not torch.equal(one[key], other[key])
     assert torch.equal(default[key], DeSTSeg(teacher, SMALL, seeded(0)).state_dict()[key])
-
-
-def test_what_the_global_generator_holds_does_not_matter(teacher):
-    torch.manual_seed(1)
-    one = DeSTSeg(teacher, SMALL, seeded()).state_dict()
-    torch.manual_seed(2)
-    other = DeSTSeg(teacher, SMALL, seeded()).state_dict()
-    assert all(torch.equal(one[key], other[key]) for key in one)
 
 
 def test_a_copied_model_keeps_its_teacher_frozen(teacher):
@@ -363,15 +356,69 @@ def test_channels_last_gives_the_same_maps(teacher):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
 
 
-def test_parameter_counts_are_the_authors(shared, teacher):
+# Predicting
+
+
+def pixels(count: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, 64, 64, 3), dtype=np.uint8)
+
+
+def predict(run, photographs, **options):
+    return list(
+        predict_maps(run.model, photographs, **{"precision": "fp32", "progress": False, **options})
+    )
+
+
+def test_a_tensor_of_photographs_is_in_the_range_0_to_1_and_channels_last():
+    photographs = pixels(2)
+    photographs.setflags(write=False)  # as in a mapped file
+    tensor = to_tensor(photographs)
+    assert tensor.is_contiguous(memory_format=torch.channels_last)
+    np.testing.assert_array_equal(tensor.permute(0, 2, 3, 1), photographs.astype(np.float32) / 255)
+
+
+def test_predicted_maps_are_the_models_own_brought_to_256_pixels(untrained_run):
+    photographs = pixels(3)
+    with torch.no_grad():
+        expected = [
+            nn.functional.interpolate(m, size=(256, 256), mode="bilinear")[:, 0].numpy()
+            for m in untrained_run.model(normalise(to_tensor(photographs)))
+        ]
+    batches = predict(untrained_run, photographs, batch_size=2)
+    assert [batch.final.shape for batch in batches] == [(2, 256, 256), (1, 256, 256)]
+    for which, maps in enumerate(expected):
+        found = np.concatenate([batch[which] for batch in batches])
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, maps, rtol=1e-4, atol=1e-6)
+    (small,) = predict(untrained_run, photographs, size=40)
+    assert small.final.shape == small.student.shape == (3, 40, 40)
+
+
+def test_half_precision_without_cuda_is_single_precision(untrained_run):
+    (single,), (half,) = (predict(untrained_run, pixels(2), precision=p) for p in ("fp32", "fp16"))
+    np.testing.assert_array_equal(single.final, half.final)
+
+
+def test_an_image_score_is_the_mean_of_the_hundred_largest_values_in_eval_mode(untrained_run):
+    photographs, model = pixels(5), untrained_run.model
+    (maps,) = predict(untrained_run, photographs)
+    expected = [np.sort(m.ravel().astype(np.float64))[-100:].mean() for m in maps.final]
+    model.train()
+    found = score_images(model, photographs, precision="fp32", batch_size=2, progress=False)
+    assert found.dtype == np.float64
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert score_images(model, pixels(0), precision="fp32", progress=False).shape == (0,)
+
+
+# Parameters
+
+
+def test_parameter_counts_are_the_authors(shared):
     expected = json.loads((shared / "reference" / "expected.json").read_text())["parameters"]
-    model = DeSTSeg(teacher)
-    assert parameters(model.teacher) == expected["teacher_layer1_to_3"] == 2_782_784
-    assert parameters(model.student) == expected["student_encoder_decoder"] == 24_665_024
-    assert parameters(model.segmentation) == expected["segmentation_448_in"] == 7_706_369
+    names = ("teacher_layer1_to_3", "student_encoder_decoder", "segmentation_448_in")
+    assert [expected[name] for name in names] == PARAMETERS
 
 
 def test_parameter_counts_are_the_papers(teacher):
     model = DeSTSeg(teacher)
-    counts = [parameters(m) for m in (model.teacher, model.student, model.segmentation)]
-    assert counts == [2_782_784, 24_665_024, 7_706_369]
+    assert [parameters(m) for m in (model.teacher, model.student, model.segmentation)] == PARAMETERS

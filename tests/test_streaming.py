@@ -272,9 +272,9 @@ def test_a_refused_image_is_named_and_changes_nothing(arguments, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"bits": 9}, "bits must lie between 10 and 24, not 9"),
-        ({"fpr_limit": 1.5}, r"fpr_limit must lie in \(0, 1\], not 1.5"),
-        ({"recall": 0}, r"recall must lie in \(0, 1\], not 0"),
+        ({"bits": 9}, "bits must be between 10 and 24, not 9"),
+        ({"fpr_limit": 1.5}, r"fpr_limit must be in \(0, 1\], not 1.5"),
+        ({"recall": 0}, r"recall must be in \(0, 1\], not 0"),
         ({"top": 0}, "at least 1 value, but top is 0"),
     ],
 )
