@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import psutil
@@ -34,7 +34,6 @@ from destseg_lib.evaluation.tables import METRIC_NAMES
 from destseg_lib.images.folders import Category, TestImage, find_categories
 from destseg_lib.images.read import Mask, image_size, read_mask
 from destseg_lib.metrics import anomaly_metrics, image_scores
-from destseg_lib.model import PredictedMaps
 from destseg_lib.runs.provenance import provenance
 from destseg_lib.runs.run import CONFIG, Run, load_run
 from destseg_lib.threshold import Threshold, threshold_at
@@ -80,65 +79,41 @@ def evaluate_category(
     if figure is not None:
         with writing(figure, "--figures"):
             figure.parent.mkdir(parents=True, exist_ok=True)
-    needed = len(category.test) * METRIC_SIZE**2 * BYTES_PER_PIXEL
-    exact = not category.has_masks or needed <= memory_share * psutil.virtual_memory().available
-    new = _ExactMetrics if exact else StreamingMetrics
-    final, student = new(), new()
-    by_defect = {image.defect: new() for image in category.test if image.defect != GOOD}
     skipped: list[tuple[Path, str]] | None = [] if skip_unreadable else None
-    images: list[TestImage] = []
-    final_scores: list[float] = []
-    before = lost = 0
-    for image, mask, maps, (final_score, student_score) in _test_images(
-        run, category, skipped, progress
-    ):
-        defective, pixels = image.defect != GOOD, None if mask is None else mask.pixels
-        final.update(maps.final, pixels, final_score, defective)
-        student.update(maps.student, pixels, student_score, defective)
-        for defect, metrics in by_defect.items():
-            if image.defect in (defect, GOOD):
-                metrics.update(maps.final, pixels, final_score, defective)
-        images.append(image)
-        final_scores.append(final_score)
-        if mask is not None:
-            before += mask.regions_before
-            lost += max(0, mask.regions_before - mask.regions_after)
-    if not images:
-        assert skipped
-        raise DeSTSegError(f"None of the masks of {category.root} can be read: {skipped[0][1]}")
-
-    counts = Counter(image.defect for image in images)
+    tested = _test(run, category, memory_share, skipped, progress)
+    counts = Counter(image.defect for image in tested.images)
     good, defects = counts.pop(GOOD, 0), sorted(counts)
-    measured = [final, student, *(by_defect[defect] for defect in defects)]
+    measured = [tested.final, tested.student, *(tested.by_defect[defect] for defect in defects)]
     bar = tqdm(measured, "measuring", unit="set", disable=not progress, leave=False)
-    of_final, of_student, *of_defects = (metrics.compute() for metrics in bar)
-    scores, labels = np.array(final_scores), np.array([image.defect != GOOD for image in images])
+    final, student, *of_defects = (metrics.compute() for metrics in bar)
+    scores = np.array(tested.scores)
+    labels = np.array([image.defect != GOOD for image in tested.images])
     if figure is not None:
-        cases = pick_cases(run, images, labels, scores, threshold)
+        cases = pick_cases(run, tested.images, labels, scores, threshold)
         write_case_sheet(cases, figure, scale=heat_scale(run, threshold))
     return Evaluation(
         category=category.name,
-        final=_map_metrics(of_final),
-        student=_map_metrics(of_student),
-        reasons=of_final["reasons"],
-        exact=exact,
+        final=_map_metrics(final),
+        student=_map_metrics(student),
+        reasons=final["reasons"],
+        exact=tested.exact,
         images=ImageCounts(good, counts.total(), {defect: counts[defect] for defect in defects}),
         defects={
             defect: DefectMetrics(found["image_auroc"], found["pixel_ap"])
             for defect, found in zip(defects, of_defects, strict=True)
         },
-        regions=of_final["regions"],
-        regions_before_resizing=before,
-        regions_lost=lost,
+        regions=final["regions"],
+        regions_before_resizing=tested.regions_before,
+        regions_lost=tested.regions_lost,
         skipped=[_without_root(path, why, category.root) for path, why in skipped or ()],
-        threshold=None if threshold is None else _tested(threshold, scores, labels),
+        threshold=None if threshold is None else _apply(threshold, scores, labels),
         teacher=Path(run.teacher_name).name,
         seed=run.config.seed,
         config=run.config,
         provenance=provenance(next(run.model.student.parameters()).device),
         error_bounds=None
-        if exact
-        else (_map_metrics(of_final["error_bound"]), _map_metrics(of_student["error_bound"])),
+        if tested.exact
+        else (_map_metrics(final["error_bound"]), _map_metrics(student["error_bound"])),
     )
 
 
@@ -207,15 +182,53 @@ def _run_folders(run: Path, categories: tuple[Category, ...], fpr: float | None)
     return folders
 
 
-def _test_images(
-    run: Run, category: Category, skipped: list[tuple[Path, str]] | None, progress: bool
-) -> Iterator[tuple[TestImage, Mask | None, PredictedMaps, tuple[float, float]]]:
-    """Each image with its mask, and both maps (256, 256) with their image scores."""
+class _TestSet:
+    """Metrics of both maps and of each defect type, fed one test image at a time."""
+
+    def __init__(self, category: Category, memory_share: float) -> None:
+        needed = len(category.test) * METRIC_SIZE**2 * BYTES_PER_PIXEL
+        available = psutil.virtual_memory().available
+        self.exact = not category.has_masks or needed <= memory_share * available
+        new = _ExactMetrics if self.exact else StreamingMetrics
+        self.final, self.student = new(), new()
+        self.by_defect = {image.defect: new() for image in category.test if image.defect != GOOD}
+        self.images: list[TestImage] = []
+        self.scores: list[float] = []
+        self.regions_before = self.regions_lost = 0
+
+    def add(self, image: TestImage, mask: Mask | None, final: _Scored, student: _Scored) -> None:
+        """Take an image; ``mask`` is None where the category has no masks."""
+        pixels = None if mask is None else mask.pixels
+        self.final.update(final.map, pixels, final.score, image.defect != GOOD)
+        self.student.update(student.map, pixels, student.score, image.defect != GOOD)
+        for defect, metrics in self.by_defect.items():
+            if image.defect in (defect, GOOD):
+                metrics.update(final.map, pixels, final.score, image.defect != GOOD)
+        self.images.append(image)
+        self.scores.append(final.score)
+        if mask is not None:
+            self.regions_before += mask.regions_before
+            self.regions_lost += max(0, mask.regions_before - mask.regions_after)
+
+
+class _Scored(NamedTuple):
+    """One image's map (256, 256) and image score."""
+
+    map: NDArray[np.float32]
+    score: float
+
+
+def _test(
+    run: Run,
+    category: Category,
+    memory_share: float,
+    skipped: list[tuple[Path, str]] | None,
+    progress: bool,
+) -> _TestSet:
+    tested = _TestSet(category, memory_share)
     empty = Mask(np.zeros((METRIC_SIZE, METRIC_SIZE), np.uint8), 0, 0)
-    paths = [image.path for image in category.test]
-    for batch in score_files(
-        run, paths, skipped=skipped, progress=progress, description=f"testing {category.name}"
-    ):
+    paths, name = [image.path for image in category.test], f"testing {category.name}"
+    for batch in score_files(run, paths, skipped=skipped, progress=progress, description=name):
         student_scores = image_scores(batch.maps.student, TOP_PIXELS)
         for row, index in enumerate(batch.indices):
             image = category.test[index]
@@ -228,8 +241,13 @@ def _test_images(
                     raise
                 skipped.append((image.path, str(error)))
                 continue
-            maps = PredictedMaps(batch.maps.final[row], batch.maps.student[row])
-            yield image, mask, maps, (float(batch.scores[row]), float(student_scores[row]))
+            final = _Scored(batch.maps.final[row], float(batch.scores[row]))
+            student = _Scored(batch.maps.student[row], float(student_scores[row]))
+            tested.add(image, mask, final, student)
+    if not tested.images:
+        assert skipped
+        raise DeSTSegError(f"None of the masks of {category.root} can be read: {skipped[0][1]}")
+    return tested
 
 
 def _map_metrics(found: dict[str, Any]) -> MapMetrics:
@@ -260,7 +278,7 @@ class _ExactMetrics:
         return anomaly_metrics(np.stack(maps), stacked, scores, labels=labels)
 
 
-def _tested(
+def _apply(
     threshold: Threshold, scores: NDArray[np.float64], labels: NDArray[np.bool_]
 ) -> TestedThreshold:
     exceeds = scores > threshold.value
