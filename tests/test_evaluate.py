@@ -262,26 +262,18 @@ def test_the_threshold_and_what_it_achieves(untrained_run, data, maps_and_truth)
     value = float(good[-2] + good[-1]) / 2  # exceeded by one of the four good test images
     calibrated = replace(untrained_run, calibration_scores=(value, value - 1, value - 2))
     found = measure(calibrated, data, fpr=0.25)
+    detected = pytest.approx((scores[defects != "good"] > value).mean())
     assert found.to_dict()["threshold"] == {
-        "value": value,
-        "fpr": 0.25,
-        "calibrated_on": 3,
-        "achieved_fpr": 0.25,
-        "good_images": 4,
-        "detected": pytest.approx((scores[defects != "good"] > value).mean()),
-    }
+        "value": value, "fpr": 0.25, "calibrated_on": 3, "achieved_fpr": 0.25, "good_images": 4,
+        "detected": detected,
+    }  # fmt: skip
     note = "rate of 25.00%, calibrated on 3 good images; it is exceeded by 25.0% of the good test"
     assert note in results_table(found)
 
 
-def test_without_held_out_images_there_is_no_threshold(result: Evaluation) -> None:
+def test_without_enough_held_out_images_there_is_no_threshold(untrained_run, data, result) -> None:
     assert result.threshold is None
     assert "no threshold" in results_table(result)
-
-
-def test_a_rate_that_cannot_be_resolved_is_refused_with_the_number_needed(
-    untrained_run: Run, data: Path
-) -> None:
     calibrated = replace(untrained_run, calibration_scores=(0.1, 0.2))
     with pytest.raises(DeSTSegError, match=r"at least 99 good images .* there are 2"):
         measure(calibrated, data, fpr=0.01)
