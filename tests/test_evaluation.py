@@ -18,8 +18,9 @@ from destseg_lib import DeSTSeg, DeSTSegError, ModelConfig, TrainingConfig, load
 from destseg_lib.config import PhaseConfig, config_from_dict
 from destseg_lib.evaluation.evaluate import evaluate, evaluate_category, results_table
 from destseg_lib.evaluation.predict import predict_maps
-from destseg_lib.images.folders import find_category, read_mask
+from destseg_lib.images.folders import find_category
 from destseg_lib.images.load import load_images
+from destseg_lib.images.read import read_mask
 from destseg_lib.runs.run import Run, load_run, save_calibration, start_run, train_run
 from destseg_lib.textures import procedural_textures
 from destseg_lib.training import TrainingImages

@@ -20,7 +20,8 @@ from destseg_lib.evaluation.pictures import Case, evaluation_figure, read_photog
 from destseg_lib.evaluation.predict import heat_scale
 from destseg_lib.evaluation.score import predict_maps
 from destseg_lib.evaluation.tables import KEYS, results_table, summarise
-from destseg_lib.images.folders import Category, find_categories, read_image, read_mask
+from destseg_lib.images.folders import Category, find_categories
+from destseg_lib.images.read import read_image, read_mask
 from destseg_lib.runs.provenance import provenance
 from destseg_lib.runs.run import CONFIG, Run, load_run
 from destseg_lib.threshold import Threshold, threshold_at

@@ -15,7 +15,8 @@ from destseg_lib.config import METRIC_SIZE, TOP_PIXELS
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.evaluation.score import score_files
 from destseg_lib.evaluation.streaming import StreamingMetrics
-from destseg_lib.images.folders import Category, Mask, TestImage, image_size, read_mask
+from destseg_lib.images.folders import Category, TestImage
+from destseg_lib.images.read import Mask, image_size, read_mask
 from destseg_lib.metrics import anomaly_metrics, image_scores
 from destseg_lib.runs.run import Run
 

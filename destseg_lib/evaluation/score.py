@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from destseg_lib.config import METRIC_SIZE, TOP_PIXELS, Precision
 from destseg_lib.device import autocast, resolve_precision
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.images.decoding import Progress, Task, decode
+from destseg_lib.images.load import chunks, decode_files
 from destseg_lib.metrics import image_scores
 from destseg_lib.model import DeSTSeg
 from destseg_lib.runs.run import Run
@@ -106,33 +106,33 @@ def score_files(
     Raises:
         DeSTSegError: a file is unreadable and ``skipped`` is None, or no file is readable.
     """
-    paths = tuple(paths)
-    state = Progress()
-    with (
-        tqdm(total=len(paths), desc=description, unit="image", disable=not progress) as bar,
-        tqdm(disable=True) as silent,
-    ):
-        task = Task(paths, run.config.image_size, skipped is not None, silent)
-        for pixels, now in decode(task, state):
-            failed = now.failed[len(state.failed) :]
-            if skipped is not None:
-                skipped.extend((paths[index], why) for index, why in failed)
-            bar.update(len(failed))
-            unreadable = {index for index, _ in failed}
-            readable = [i for i in range(state.done, now.done) if i not in unreadable]
-            start = 0
-            for maps in predict_maps(
-                run.model, pixels, precision=run.config.precision, progress=False
-            ):
-                indices = tuple(readable[start : start + len(maps.final)])
+    paths, size, first_error = tuple(paths), run.config.image_size, None
+    scored = 0
+    with tqdm(total=len(paths), desc=description, unit="image", disable=not progress) as bar:
+        for chunk in chunks(len(paths), size):
+            images: dict[int, NDArray[np.uint8]] = {}
+            decoded = decode_files([paths[index] for index in chunk], size)
+            for index, image in zip(chunk, decoded, strict=True):
+                if not isinstance(image, DeSTSegError):
+                    images[index] = image
+                elif skipped is None:
+                    raise image
+                else:
+                    skipped.append((paths[index], str(image)))
+                    first_error = first_error or image
+                    bar.update()
+            readable = tuple(images)
+            for start in range(0, len(images), BATCH_SIZE):
+                indices = readable[start : start + BATCH_SIZE]
+                pixels = np.stack([images.pop(index) for index in indices])
+                (maps,) = predict_maps(
+                    run.model, pixels, precision=run.config.precision, progress=False
+                )
                 yield ScoredBatch(indices, maps, image_scores(maps.final, TOP_PIXELS))
                 bar.update(len(indices))
-                start += len(indices)
-            state = now
-    if paths and not state.written:
-        raise DeSTSegError(
-            f"None of the {len(paths)} images can be read. The first: {state.failed[0][1]}"
-        )
+                scored += len(indices)
+    if paths and not scored:
+        raise DeSTSegError(f"None of the {len(paths)} images can be read. The first: {first_error}")
 
 
 def _maps(
