@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import runpy
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,6 +26,14 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("the reference material is not at ../shared")
     return SHARED
+
+
+@pytest.fixture
+def open_dir() -> Iterator[Path]:
+    """A folder everybody may enter; pytest's own is for its owner alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
 
 
 @pytest.fixture(scope="module")

@@ -31,8 +31,7 @@ from destseg_lib.evaluation.result import Evaluation, Summary
 from destseg_lib.evaluation.tables import results_table
 from destseg_lib.files import write_json
 from destseg_lib.images.download import download
-from destseg_lib.images.folders import find_categories
-from destseg_lib.images.listing import find_images
+from destseg_lib.images.folders import find_categories, find_images
 from destseg_lib.runs.run import CONFIG, InterruptedRunError, load_run, read_run
 from destseg_lib.runs.shipped import load_pretrained
 from destseg_lib.runs.train import TrainingJob, train_category

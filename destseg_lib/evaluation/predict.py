@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import repeat
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from destseg_lib.config import TOP_PIXELS
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.evaluation.pictures import heat_scale, overlay_names, write_overlay, writing
 from destseg_lib.files import write_json
-from destseg_lib.images.decoding import Progress, Task, decode
+from destseg_lib.images.load import chunks, decode_files
 from destseg_lib.metrics import image_scores
 from destseg_lib.model import PredictedMaps, predict_maps
 from destseg_lib.runs.checkpoint import interrupts_wait
@@ -56,30 +56,29 @@ def score_files(
     Raises:
         DeSTSegError: a file is unreadable and ``skipped`` is None, or no file is readable.
     """
-    paths = tuple(paths)
-    state = Progress()
-    with (
-        tqdm(total=len(paths), desc=description, unit="image", disable=not progress) as bar,
-        tqdm(disable=True) as silent,
-    ):
-        task = Task(paths, run.config.image_size, skipped is not None, silent)
-        for pixels, now in decode(task, state):
-            failed = now.failed[len(state.failed) :]
-            if skipped is not None:
-                skipped.extend((paths[index], why) for index, why in failed)
-            bar.update(len(failed))
-            readable = sorted(set(range(state.done, now.done)) - {index for index, _ in failed})
+    paths, size, errors = tuple(paths), run.config.image_size, list[str]()
+    with tqdm(total=len(paths), desc=description, unit="image", disable=not progress) as bar:
+        for chunk in chunks(len(paths), size):
+            images: dict[int, NDArray[np.uint8]] = {}
+            decoded = decode_files([paths[index] for index in chunk], size)
+            for index, image in zip(chunk, decoded, strict=True):
+                if not isinstance(image, DeSTSegError):
+                    images[index] = image
+                    continue
+                if skipped is None:
+                    raise image
+                errors.append(str(image))
+                skipped.append((paths[index], str(image)))
+                bar.update()
+            readable, pixels = iter(images), np.array([*images.values()])
             for maps in predict_maps(
                 run.model, pixels, precision=run.config.precision, progress=False
             ):
-                indices, readable = readable[: len(maps.final)], readable[len(maps.final) :]
-                yield ScoredBatch(tuple(indices), maps, image_scores(maps.final, TOP_PIXELS))
+                indices = tuple(islice(readable, len(maps.final)))
+                yield ScoredBatch(indices, maps, image_scores(maps.final, TOP_PIXELS))
                 bar.update(len(indices))
-            state = now
-    if paths and not state.written:
-        raise DeSTSegError(
-            f"None of the {len(paths)} images can be read. The first: {state.failed[0][1]}"
-        )
+    if errors and len(errors) == len(paths):
+        raise DeSTSegError(f"None of the {len(paths)} images can be read. The first: {errors[0]}")
 
 
 def predict(

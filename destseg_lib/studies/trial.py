@@ -23,8 +23,7 @@ from destseg_lib.drawn.dataset import write_category
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.evaluation.evaluate import evaluate_category
 from destseg_lib.files import write_whole
-from destseg_lib.images.folders import Category, find_category
-from destseg_lib.images.listing import find_images
+from destseg_lib.images.folders import Category, find_category, find_images
 from destseg_lib.images.load import load_images
 from destseg_lib.model import DeSTSeg
 from destseg_lib.runs.checkpoint import trained_weights
