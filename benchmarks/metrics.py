@@ -1,7 +1,7 @@
-"""The six figures from one sort, against the plain ways to compute them.
+"""The six metrics from one sort, against the plain ways to compute them.
 
 Plain, by region: what the authors' code does and the definition says. AUPRO ranks every region's
-pixels against all normal pixels anew (scikit-learn's ``roc_curve``) and averages the areas; exact.
+pixels again against all normal pixels (scikit-learn's ``roc_curve``) and averages the areas; exact.
 Plain, by threshold: what is commonly done to avoid that. 200 evenly spaced thresholds; at each, the
 false-positive rate of all normal pixels and the overlap of every region, whose places are looked up
 once. Approximate. Both sort each region's pixels for IAP and count the flagged pixels of the whole
@@ -33,10 +33,10 @@ from destseg_lib.runs.provenance import provenance
 
 LIMIT, RECALL, TOP, THRESHOLDS = 0.3, 0.9, 100, 200
 SIX = ("image_auroc", "pixel_auroc", "pixel_ap", "aupro", "iap", "iap90")
-Maps, Masks = NDArray[np.float32], NDArray[np.bool_]
+MapStack, MaskStack = NDArray[np.float32], NDArray[np.bool_]  # (N, H, W)
 
 
-def synthetic_set(count: int, size: int, seed: int = 0) -> tuple[Maps, Masks]:
+def synthetic_set(count: int, size: int, seed: int = 0) -> tuple[MapStack, MaskStack]:
     """A quarter normal; one to four elliptic defects on the others, found with varying success."""
     generator = np.random.default_rng(seed)
     y, x = np.mgrid[:size, :size]
@@ -56,7 +56,7 @@ def synthetic_set(count: int, size: int, seed: int = 0) -> tuple[Maps, Masks]:
     return (1 / (1 + np.exp(-logits))).astype(np.float32), masks
 
 
-def places(masks: Masks) -> list[tuple[NDArray[np.intp], ...]]:
+def places(masks: MaskStack) -> list[tuple[NDArray[np.intp], ...]]:
     """Image, row and column of every pixel of each 8-connected region."""
     found = []
     for i, mask in enumerate(masks):
@@ -67,7 +67,7 @@ def places(masks: Masks) -> list[tuple[NDArray[np.intp], ...]]:
     return found
 
 
-def plain_ranking(maps: Maps, masks: Masks) -> dict[str, float]:
+def plain_ranking(maps: MapStack, masks: MaskStack) -> dict[str, float]:
     scores = [np.sort(one.ravel())[-TOP:].mean() for one in maps]
     return {
         "image_auroc": roc_auc_score(masks.any(axis=(1, 2)), scores),
@@ -76,7 +76,7 @@ def plain_ranking(maps: Maps, masks: Masks) -> dict[str, float]:
     }
 
 
-def plain_iap(maps: Maps, masks: Masks) -> dict[str, float]:
+def plain_iap(maps: MapStack, masks: MaskStack) -> dict[str, float]:
     middles = []
     for place in places(masks):
         scores = np.sort(maps[place])[::-1]
@@ -91,7 +91,7 @@ def plain_iap(maps: Maps, masks: Masks) -> dict[str, float]:
     return {"iap": float(np.mean(rising)), "iap90": float(rising[at])}
 
 
-def aupro_by_region(maps: Maps, masks: Masks) -> float:
+def aupro_by_region(maps: MapStack, masks: MaskStack) -> float:
     normal, regions = maps[~masks], places(masks)
     bar = tqdm(regions, desc="plain AUPRO by region", unit="region")
     return float(np.mean([area_of_region(normal, maps[place]) for place in bar]))
@@ -103,7 +103,7 @@ def area_of_region(normal: NDArray[np.float32], region: NDArray[np.float32]) -> 
     return area_to_limit(*roc_curve(truth, scores, drop_intermediate=False)[:2])
 
 
-def aupro_by_threshold(maps: Maps, masks: Masks) -> float:
+def aupro_by_threshold(maps: MapStack, masks: MaskStack) -> float:
     normal, regions = maps[~masks], places(masks)
     x, y = [0.0], [0.0]
     for threshold in np.linspace(maps.max(), maps.min(), THRESHOLDS):
@@ -119,7 +119,7 @@ def area_to_limit(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
     return float(np.sum(np.diff(x) * (y[1:] + y[:-1])) / 2 / LIMIT)
 
 
-def streamed(maps: Maps, masks: Masks) -> dict[str, Any]:
+def streamed(maps: MapStack, masks: MaskStack) -> dict[str, Any]:
     metrics = StreamingMetrics()
     for one_map, mask in zip(maps, masks, strict=True):
         metrics.update(one_map, mask)
@@ -148,7 +148,7 @@ def peak_mib(work: Callable[..., Any], *arguments: Any) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    parser.add_argument("--json", type=Path, help="write the results to this file")
     parser.add_argument("--images", type=int, default=83, help="at least 8 (default: 83)")
     arguments = parser.parse_args()
     maps, masks = synthetic_set(max(arguments.images, 8), 256)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from destseg_lib.files import write_json
 from destseg_lib.images.folders import find_category
 from destseg_lib.losses import cosine_distance
 from destseg_lib.metrics import anomaly_metrics, image_auroc, image_scores
+from destseg_lib.model import to_tensor
 from destseg_lib.runs.provenance import provenance
 from destseg_lib.runs.run import Run, load_run, read_run
 from destseg_lib.runs.train import TrainingJob, train_category
@@ -55,19 +56,13 @@ def trivial(images: DrawnImages) -> dict[str, float]:
 
 
 def by_level(run: Run, images: DrawnImages) -> dict[str, dict[str, Any]]:
-    """Figures of each level's cosine distance alone, of their product and of their sum."""
+    """Metrics of each level's cosine distance alone, of their distance product and of their sum."""
     size = run.config.image_size
     device = next(run.model.student.parameters()).device
     maps: dict[str, list[NDArray[np.float32]]] = {}
     for start in range(0, len(images.test), 16):
-        pixels = images.test[start : start + 16]
-        resized = np.stack(
-            [
-                np.asarray(Image.fromarray(p).resize((size, size), Image.Resampling.BOX))
-                for p in pixels
-            ]
-        )
-        x = normalise(torch.from_numpy(resized).permute(0, 3, 1, 2).float().to(device) / 255)
+        resized = np.stack([_resized(p, size) for p in images.test[start : start + 16]])
+        x = normalise(to_tensor(resized, device))
         with torch.no_grad(), autocast(device, run.config.precision):
             teacher, student = run.model.features(x)
         # At a quarter of the image, where the levels meet, and only then at the metrics' size.
@@ -84,9 +79,9 @@ def by_level(run: Run, images: DrawnImages) -> dict[str, dict[str, Any]]:
     found = {}
     for name, parts in maps.items():
         stack = np.concatenate(parts)
-        found[name] = _figures(stack, images.masks, images.defects)
+        found[name] = _metrics(stack, images.masks, images.defects)
         found[name]["defects"] = {
-            defect: _figures(stack[rows], images.masks[rows], [images.defects[r] for r in rows])
+            defect: _metrics(stack[rows], images.masks[rows], [images.defects[r] for r in rows])
             for defect in sorted(set(images.defects) - {"good"})
             if (rows := [n for n, d in enumerate(images.defects) if d in ("good", defect)])
         }
@@ -104,17 +99,16 @@ def measure(name: str, seed: int, runs: Path, world: Path, teacher: str) -> dict
     train_category(category, out, config, TrainingJob(teacher=teacher))
     seconds = time.perf_counter() - started
     run = load_run(out, resolve_device())
-    whole = evaluate_category(run, category)
-    kept = ("image_auroc", "pixel_auroc", "pixel_ap", "aupro", "iap", "iap90")
+    evaluation = evaluate_category(run, category)
     return {
         "product": name,
         "seed": seed,
         "teacher": teacher,
         "seconds": round(seconds, 1),
-        "images": {"train": len(images.train), **whole["images"]},
+        "images": {"train": len(images.train), **asdict(evaluation.images)},
         "trivial": trivial(images),
-        "final": {key: whole[key] for key in kept},
-        "defects": whole["defects"],
+        "final": asdict(evaluation.final),
+        "defects": {name: asdict(found) for name, found in evaluation.defects.items()},
         "student": by_level(run, images),
         "config": config_to_dict(run.config),
         "teacher_fingerprint": read_run(out)["teacher"]["fingerprint"],
@@ -122,9 +116,9 @@ def measure(name: str, seed: int, runs: Path, world: Path, teacher: str) -> dict
     }
 
 
-def _figures(maps: NDArray[np.float32], masks: NDArray[np.bool_], defects: Any) -> dict[str, Any]:
-    figures = anomaly_metrics(maps, masks, labels=[defect != "good" for defect in defects])
-    return {key: figures[key] for key in ("image_auroc", "pixel_auroc", "pixel_ap", "aupro", "iap")}
+def _metrics(maps: NDArray[np.float32], masks: NDArray[np.bool_], defects: Any) -> dict[str, Any]:
+    found = anomaly_metrics(maps, masks, labels=[defect != "good" for defect in defects])
+    return {key: found[key] for key in ("image_auroc", "pixel_auroc", "pixel_ap", "aupro", "iap")}
 
 
 def _small(images: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -396,7 +396,7 @@ def test_a_rate_too_small_for_the_held_out_images_is_refused_with_the_number_nee
     folder = str(tile / "test" / "scratch")
     command = ("predict", "--run", str(run), folder, "--out", str(tmp_path / "p"))
     message = refused(capsys, *command, "--fpr", "0.01", "--quiet")
-    assert "it takes 99" in message and "--good" in message
+    assert "at least 99 good images" in message and "--good" in message
 
 
 def test_fewer_images_than_a_batch_and_a_plain_folder_train(tmp_path: Path) -> None:

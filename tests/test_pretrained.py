@@ -14,9 +14,9 @@ from destseg_lib.config import tiny_recipe
 from destseg_lib.drawn import CATEGORIES
 from destseg_lib.drawn.dataset import Counts, draw_category, write_category
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.evaluation.score import predict_maps
 from destseg_lib.images.folders import find_category
 from destseg_lib.metrics import anomaly_metrics
+from destseg_lib.model import predict_maps
 from destseg_lib.runs import shipped as pretrained
 from destseg_lib.runs.run import load_run
 from destseg_lib.runs.shipped import (

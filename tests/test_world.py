@@ -17,7 +17,8 @@ from destseg_lib.drawn.category import DrawnCategory
 from destseg_lib.drawn.dataset import Counts, draw_category, find_drawn, write_category
 from destseg_lib.drawn.photograph import photograph, photograph_defect
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.images.folders import find_category, read_mask
+from destseg_lib.images.folders import find_category
+from destseg_lib.images.read import read_mask
 
 FEW = Counts(train=3, good=2, defective=1)
 CASES = [

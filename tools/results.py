@@ -13,7 +13,7 @@ from typing import Any
 from results_studies import studies
 from results_world import levels, similarity, teachers, world
 
-from destseg_lib.evaluation.tables import HEADINGS
+from destseg_lib.evaluation.tables import METRIC_TITLES
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
@@ -38,15 +38,15 @@ def photographs(folder: Path) -> list[str]:
     lines = [
         "### Magnetic tiles, the half of the test set that no choice was made on",
         "",
-        f"| run | map | {' | '.join(HEADINGS.values())} |",
-        "|---|---|" + "---|" * len(HEADINGS),
+        f"| run | map | {' | '.join(METRIC_TITLES.values())} |",
+        "|---|---|" + "---|" * len(METRIC_TITLES),
     ]
     notes = []
     for path in records:
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         report = record["report"]
         for name, figures in (("final", report), ("cosine product", report["cosine_product"])):
-            cells = " | ".join(percent(figures[key]) for key in HEADINGS)
+            cells = " | ".join(percent(figures[key]) for key in METRIC_TITLES)
             lines.append(f"| {path.stem} | {name} | {cells} |")
         config, seconds = report["config"], record["training_seconds"]
         notes.append(

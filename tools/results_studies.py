@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from destseg_lib.evaluation.tables import HEADINGS, markdown_table
+from destseg_lib.evaluation.tables import METRIC_TITLES, markdown_table
 from destseg_lib.studies.compare import LEVEL, Row, compare
 from destseg_lib.studies.run import read_folder
 from destseg_lib.studies.study import trials
@@ -26,7 +26,7 @@ def studies(folder: Path) -> list[str]:
             if variant[0].done:
                 cells = [cell(row, study.reference) for row in variant]
                 rows.append([variant[0].variant, str(variant[0].done), *cells])
-        heads = ["variant", "runs", *(HEADINGS[figure] for figure in FIGURES)]
+        heads = ["variant", "runs", *(METRIC_TITLES[figure] for figure in FIGURES)]
         config = done[0]["config"]
         where = {
             f"{record['provenance']['device']} ({record['provenance']['processor']}), commit "

@@ -21,7 +21,7 @@ from destseg_lib.device import resolve_device
 from destseg_lib.drawn import CATEGORIES
 from destseg_lib.drawn.dataset import WORLD, Counts, rotation_for
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.images.datasets import DATASETS
+from destseg_lib.images.download import DATASETS
 from destseg_lib.runs.run import read_run
 
 # Options that change the configuration, and where in it they go. An option that was not given is
