@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from destseg_lib.drawn import CATEGORIES
-from destseg_lib.drawn.dataset import Counts, draw_category, write_category
+from destseg_lib.drawn.dataset import ImageCounts, draw_category, write_category
 from destseg_lib.files import write_json
 from destseg_lib.runs.provenance import provenance
 
@@ -29,9 +29,9 @@ def main() -> int:
     options = parser.parse_args()
     rates: dict[str, float] = {}
     for product in CATEGORIES:
-        draw_category(product.name, SIZE, Counts(8, 0, 0), progress=False)
+        draw_category(product.name, SIZE, ImageCounts(8, 0, 0), progress=False)
         started = time.perf_counter()
-        draw_category(product.name, SIZE, Counts(COUNT, 0, 0), progress=False)
+        draw_category(product.name, SIZE, ImageCounts(COUNT, 0, 0), progress=False)
         rates[product.name] = round(COUNT / (time.perf_counter() - started), 1)
         print(f"{product.name}: {rates[product.name]} images a second")
     with tempfile.TemporaryDirectory() as folder:

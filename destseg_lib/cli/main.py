@@ -23,7 +23,7 @@ from destseg_lib.cli.study import run_reproduce, run_study_part
 from destseg_lib.config import RECIPES
 from destseg_lib.device import keep_freed_memory, resolve_device
 from destseg_lib.drawn import CATEGORIES
-from destseg_lib.drawn.dataset import WORLD, Counts, find_drawn, write_category
+from destseg_lib.drawn.dataset import WORLD, ImageCounts, find_drawn, write_category
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.evaluation.evaluate import evaluate
 from destseg_lib.evaluation.predict import predict
@@ -139,7 +139,7 @@ def run_predict(options: argparse.Namespace) -> int:
 
 def run_make_data(options: argparse.Namespace) -> int:
     """``destseg make-data``: products in MVTec AD's layout."""
-    counts = Counts(options.train, options.good, options.defective)
+    counts = ImageCounts(options.train, options.good, options.defective)
     # A name that does not exist is to be known before the first is drawn.
     names = [find_drawn(name).name for name in options.products] or [p.name for p in CATEGORIES]
     for name in names:
