@@ -20,7 +20,8 @@ from destseg_lib.evaluation.evaluate import evaluate, evaluate_category, results
 from destseg_lib.evaluation.predict import predict_maps
 from destseg_lib.images.folders import find_category, read_mask
 from destseg_lib.images.load import load_images
-from destseg_lib.runs.run import Run, load_run, save_calibration, start_run, train_run
+from destseg_lib.runs.checkpoint import train_with_checkpoints
+from destseg_lib.runs.run import Run, load_run, save_calibration, start_run
 from destseg_lib.textures import procedural_textures
 from destseg_lib.training import TrainingImages
 
@@ -77,7 +78,7 @@ def make_run(folder: Path, data: Path, *, calibration: tuple[float, ...], **mode
     start_run(folder, config, teacher, {"category": data.name})
     good = load_images(find_category(data).train, SIZE, progress=False).pixels
     images = TrainingImages(good, procedural_textures(2, SIZE, torch.Generator().manual_seed(0)))
-    train_run(folder, DeSTSeg(teacher, config.model), images, config, progress=False)
+    train_with_checkpoints(folder, DeSTSeg(teacher, config.model), images, config, progress=False)
     save_calibration(folder, calibration)
     return folder
 
