@@ -36,7 +36,7 @@ from destseg_lib.losses import feature_loss, segmentation_loss
 from destseg_lib.model import DeSTSeg, quarter
 from destseg_lib.runs.provenance import provenance
 from destseg_lib.teacher import load_teacher, normalise
-from destseg_lib.training import prepare, start_phase, train_phase
+from destseg_lib.training import move_to_device, start_phase, train_phase
 
 CPU = torch.device("cpu")
 SIDES = ("ours", "plain")
@@ -101,7 +101,7 @@ def measure(side: str, phase: Phase, config: TrainingConfig, threads: int) -> di
     bar = tqdm(total=steps, desc=f"{phase} phase, {side}", unit="step")
     if side == "ours":
         keep_freed_memory()
-        model = prepare(model, CPU)
+        model = move_to_device(model, CPU)
         config = replace(config, precision=resolve_precision(config.precision, CPU))
         times = [time.perf_counter()]
         for _ in train_phase(model, images, config, start_phase(model, config, phase)):

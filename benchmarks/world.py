@@ -36,7 +36,7 @@ from destseg_lib.metrics import anomaly_metrics, image_auroc, image_scores
 from destseg_lib.model import to_tensor
 from destseg_lib.runs.provenance import provenance
 from destseg_lib.runs.run import Run, load_run, read_run
-from destseg_lib.runs.train import TrainingJob, train_category
+from destseg_lib.runs.train import TrainingJob, train_and_calibrate
 from destseg_lib.teacher import normalise
 
 SMALL = 32  # side of the downsampled images of the nearest neighbour
@@ -96,7 +96,7 @@ def measure(name: str, seed: int, runs: Path, world: Path, teacher: str) -> dict
     category = find_category(write_category(name, world))
     out = runs / f"{name}-{teacher}-seed{seed}"
     started = time.perf_counter()
-    train_category(category, out, config, TrainingJob(teacher=teacher))
+    train_and_calibrate(category, out, config, TrainingJob(teacher=teacher))
     seconds = time.perf_counter() - started
     run = load_run(out, resolve_device())
     evaluation = evaluate_category(run, category)

@@ -179,7 +179,7 @@ def interrupt(*_: Any, **__: Any) -> None:
 def test_ctrl_c_before_there_is_anything_to_save_ends_with_status_130(
     tile: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli, "train_category", interrupt)
+    monkeypatch.setattr(cli, "train_and_calibrate", interrupt)
     assert cli.main(["train", "--data", str(tile), "--out", str(tmp_path / "run"), *TINY]) == 130
     assert capsys.readouterr().err == "destseg: stopped\n"
 
@@ -355,7 +355,7 @@ def test_several_categories_train_side_by_side_and_are_averaged(tmp_path: Path) 
 def test_what_is_wrong_with_the_last_category_is_told_before_the_first_is_trained(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli, "train_category", fail)
+    monkeypatch.setattr(cli, "train_and_calibrate", fail)
     root, out = tmp_path / "root", tmp_path / "runs"
     for name in ("bolt", "nut"):
         category(root / name)

@@ -1,4 +1,4 @@
-"""Make the trained models that ship: train on a drawn product, measure, pack.
+"""Make the trained models that ship: train on a drawn product, measure, save_pretrained.
 
 python -m tools.pretrain component nut wood
 """
@@ -16,14 +16,14 @@ from destseg_lib.drawn.dataset import find_drawn, write_category
 from destseg_lib.evaluation.evaluate import evaluate_category
 from destseg_lib.images.folders import find_category
 from destseg_lib.runs.run import load_run
-from destseg_lib.runs.shipped import PREFIX, SUFFIX, WEIGHTS, pack
-from destseg_lib.runs.train import TrainingJob, train_category
+from destseg_lib.runs.shipped import PREFIX, SUFFIX, WEIGHTS, save_pretrained
+from destseg_lib.runs.train import TrainingJob, train_and_calibrate
 
 WIDTH, SEGMENTATION_WIDTH = 0.25, 0.125  # together 3.7 MB at half precision
 
 
 def main() -> int:
-    """Train, measure and pack each product that is named."""
+    """Train, measure and save_pretrained each product that is named."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("products", nargs="+")
     parser.add_argument("--runs", type=Path, default=Path("runs/pretrain"))
@@ -46,7 +46,7 @@ def main() -> int:
         )
         category = find_category(write_category(name, options.world))
         out = options.runs / name
-        train_category(category, out, config, TrainingJob(teacher="builtin"))
+        train_and_calibrate(category, out, config, TrainingJob(teacher="builtin"))
         evaluation = evaluate_category(load_run(out, resolve_device()), category)
         known = {
             "product": name,
@@ -56,7 +56,7 @@ def main() -> int:
             f"--segmentation-steps {options.segmentation_steps} --seed {options.seed}",
         }
         path = WEIGHTS / f"{PREFIX}{name}{SUFFIX}"
-        pack(out, path, known)
+        save_pretrained(out, path, known)
         print(path.name, path.stat().st_size, known["figures"], flush=True)
     return 0
 

@@ -32,9 +32,10 @@ from destseg_lib.evaluation.tables import results_table
 from destseg_lib.files import write_json
 from destseg_lib.images.download import download
 from destseg_lib.images.folders import find_categories, find_images
-from destseg_lib.runs.run import CONFIG, InterruptedRunError, load_run, read_run
+from destseg_lib.runs.checkpoint import InterruptedRunError
+from destseg_lib.runs.run import CONFIG, load_run, read_run
 from destseg_lib.runs.shipped import load_pretrained
-from destseg_lib.runs.train import TrainingJob, train_category
+from destseg_lib.runs.train import TrainingJob, train_and_calibrate
 
 __all__ = ["RECIPES", "apply_options", "build_parser", "main"]
 
@@ -84,7 +85,7 @@ def run_train(options: argparse.Namespace) -> int:
             _check_resumed(out, options)
     keep_freed_memory()
     for category, out in runs:
-        train_category(category, out, config_for(category.name, options), job)
+        train_and_calibrate(category, out, config_for(category.name, options), job)
         print(f"trained {category.name}: {out}", flush=True)
     return 0
 

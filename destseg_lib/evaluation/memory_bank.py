@@ -70,6 +70,7 @@ def memory_map(teacher: Teacher, bank: Tensor, images: Tensor) -> Tensor:
     """Distance to the nearest remembered feature, (B, 1, H/8, W/8), of normalised images."""
     features = local_features(teacher, images)
     rows = features.permute(0, 2, 3, 1).flatten(0, 2)
-    parts = [torch.cdist(part, bank).amin(dim=1) for part in rows.split(4096)]  # bounds memory
+    # In parts, so that the distances need little memory.
+    parts = [torch.cdist(part, bank).amin(dim=1) for part in torch.split(rows, 4096)]
     batch, _, height, width = features.shape
     return torch.cat(parts).view(batch, 1, height, width)

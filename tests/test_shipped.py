@@ -17,18 +17,18 @@ from destseg_lib.errors import DeSTSegError
 from destseg_lib.images.folders import find_category
 from destseg_lib.metrics import anomaly_metrics
 from destseg_lib.model import predict_maps
-from destseg_lib.runs import shipped as pretrained
+from destseg_lib.runs import shipped
 from destseg_lib.runs.run import load_run
 from destseg_lib.runs.shipped import (
     PREFIX,
     SUFFIX,
     WEIGHTS,
     load_pretrained,
-    pack,
     pretrained_header,
     pretrained_names,
+    save_pretrained,
 )
-from destseg_lib.runs.train import TrainingJob, train_category
+from destseg_lib.runs.train import TrainingJob, train_and_calibrate
 from destseg_lib.teacher import load_teacher
 from destseg_lib.training import with_steps
 
@@ -36,7 +36,7 @@ CPU = torch.device("cpu")
 NAMES = pretrained_names()
 
 
-def test_at_least_three_ship_and_each_is_a_product():
+def test_at_least_three_ship_and_each_is_a_drawn_category():
     assert len(NAMES) >= 3
     assert set(NAMES) <= {product.name for product in CATEGORIES}
 
@@ -55,7 +55,7 @@ def test_a_model_is_small_and_says_where_it_came_from(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_model_still_gives_the_figures_in_its_header(name):
+def test_a_model_still_gives_the_metrics_in_its_header(name):
     """On the whole test set it was measured on; only the arithmetic may differ."""
     run = load_pretrained(name, CPU)
     images = draw_category(name, 256, ImageCounts(train=0), progress=False)
@@ -76,7 +76,7 @@ def test_a_model_still_gives_the_figures_in_its_header(name):
     assert figures["pixel_auroc"] == pytest.approx(recorded["pixel_auroc"], abs=0.02)
 
 
-def test_a_product_without_a_model_is_refused_by_name():
+def test_a_category_without_a_model_is_refused_by_name():
     with pytest.raises(DeSTSegError, match=f"no trained model ships for 'spoon'; .*{NAMES[0]}"):
         load_pretrained("spoon", CPU)
 
@@ -89,14 +89,14 @@ def trained(tmp_path, teacher):
     model = replace(config.model, width=0.0625, segmentation_width=0.0625)
     config = replace(config, image_size=32, batch_size=2, model=model, precision="fp32")
     out = tmp_path / f"run-{teacher}"
-    train_category(category, out, config, TrainingJob(teacher=teacher, progress=False))
+    train_and_calibrate(category, out, config, TrainingJob(teacher=teacher, progress=False))
     return out
 
 
 def test_a_packed_run_gives_the_maps_of_the_run(tmp_path, monkeypatch):
     out = trained(tmp_path, "builtin")
-    pack(out, tmp_path / f"{PREFIX}metal{SUFFIX}", {"product": "metal"})
-    monkeypatch.setattr(pretrained, "WEIGHTS", tmp_path)
+    save_pretrained(out, tmp_path / f"{PREFIX}metal{SUFFIX}", {"product": "metal"})
+    monkeypatch.setattr(shipped, "WEIGHTS", tmp_path)
     packed, whole = load_pretrained("metal", CPU), load_run(out, CPU)
     assert (packed.config, packed.calibration_scores) == (whole.config, whole.calibration_scores)
     images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -108,15 +108,15 @@ def test_a_packed_run_gives_the_maps_of_the_run(tmp_path, monkeypatch):
 def test_a_run_with_another_teacher_is_not_packed(tmp_path):
     out = trained(tmp_path, "random")
     with pytest.raises(DeSTSegError, match="the teacher random, which does not ship"):
-        pack(out, tmp_path / "model.safetensors", {})
+        save_pretrained(out, tmp_path / "model.safetensors", {})
     assert not (tmp_path / "model.safetensors").exists()
 
 
 def test_a_model_of_another_builtin_teacher_is_refused(tmp_path, monkeypatch):
     out = trained(tmp_path, "builtin")
     known = {"product": "metal", "teacher": {"name": "builtin", "fingerprint": "0" * 16}}
-    pack(out, tmp_path / f"{PREFIX}metal{SUFFIX}", known)
-    monkeypatch.setattr(pretrained, "WEIGHTS", tmp_path)
+    save_pretrained(out, tmp_path / f"{PREFIX}metal{SUFFIX}", known)
+    monkeypatch.setattr(shipped, "WEIGHTS", tmp_path)
     with pytest.raises(DeSTSegError, match="belongs to another built-in teacher; install"):
         load_pretrained("metal", CPU)
 
