@@ -1,6 +1,6 @@
 """What nbval does not compare in the book's notebooks: progress bars, which depend on the machine.
 
-Whatever else a cell writes to stderr fails the build: see tools/check_book.py.
+Whatever else a cell writes to stderr fails the build: see tools/book/check_book.py.
 """
 
 from __future__ import annotations

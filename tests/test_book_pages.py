@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
 
@@ -13,11 +11,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tools"))
-
 pytest.importorskip("sphinx")
-import book_pages  # noqa: E402
+import book_pages
 
 
 def png(pixels: NDArray[np.uint8]) -> bytes:

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
+import chapters
 import nbformat
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tools"))
-
-import chapters  # noqa: E402
-
 FILES = sorted((ROOT / "book").glob("[01]*.ipynb"))
 METHOD = [path for path in FILES if path.stem[:2] in {f"{n:02d}" for n in range(1, 8)}]
 LONGEST, LONGEST_OF_ALL = 60, 300  # seconds, on two cores
@@ -39,10 +35,12 @@ def tagged(path: Path, tag: str) -> list:
 def test_a_chapter_was_measured_as_it_stands(path):
     measured = record()[path.stem]
     assert measured["code"] == chapters.fingerprint(path), (
-        f"the code of {path.name} has changed since it was timed: python tools/chapters.py {path}"
+        f"the code of {path.name} has changed since it was timed: "
+        f"python tools/book/chapters.py {path}"
     )
     assert measured["reading_minutes"] == chapters.reading_minutes(path), (
-        f"the text of {path.name} has changed since it was counted: python tools/chapters.py --mend"
+        f"the text of {path.name} has changed since it was counted: "
+        f"python tools/book/chapters.py --mend"
     )
     opening = cells(path)[0].source
     for key in ("reading_minutes", "seconds", "gib"):

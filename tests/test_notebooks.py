@@ -19,7 +19,7 @@ SITE = Path(torch.__file__).resolve().parent.parent
 
 
 def tool(*arguments: object, root: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(root / "tools" / "notebooks.py"), *map(str, arguments)]
+    command = [sys.executable, str(root / "tools" / "book" / "notebooks.py"), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
@@ -28,8 +28,13 @@ def project(tmp_path: Path) -> Path:
     """A project of one mended notebook."""
     root = tmp_path / "project"
     (root / "book").mkdir(parents=True)
-    (root / "tools").mkdir()
-    for name in ("tools/notebooks.py", "tools/first_cell.py", "_config.yml", "pyproject.toml"):
+    (root / "tools" / "book").mkdir(parents=True)
+    for name in (
+        "tools/book/notebooks.py",
+        "tools/book/first_cell.py",
+        "_config.yml",
+        "pyproject.toml",
+    ):
         shutil.copy(ROOT / name, root / name)
     assert tool("--stamp", "", root=root).returncode == 0
     cells = [
@@ -146,7 +151,7 @@ def test_every_kind_of_mess_is_noticed_and_mended(project, mess, message, mendab
     assert refused.returncode == 1
     assert message in refused.stderr
     assert "one.ipynb" in refused.stderr
-    assert "python tools/notebooks.py" in refused.stderr
+    assert "python tools/book/notebooks.py" in refused.stderr
     tool(root=project)
     assert (tool("--check", root=project).returncode == 0) == mendable
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
+import numbers_in_prose
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tools"))
-
-import numbers_in_prose  # noqa: E402
 
 
 @pytest.mark.parametrize("path", numbers_in_prose.prose(), ids=lambda path: path.stem)

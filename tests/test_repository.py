@@ -268,10 +268,10 @@ def test_the_table_of_contents_and_the_notebooks_agree():
 
 def test_a_book_that_lacks_a_page_or_holds_a_failed_cell_is_refused(tmp_path):
     html = tmp_path / "_build" / "html"
-    for name in ("tools", "_build/html/book", "_build/html/reports"):
+    for name in ("tools/book", "_build/html/book", "_build/html/reports"):
         (tmp_path / name).mkdir(parents=True)
-    script = tmp_path / "tools" / "check_book.py"
-    script.write_text(text_of("tools/check_book.py"), encoding="utf-8")
+    script = tmp_path / "tools" / "book" / "check_book.py"
+    script.write_text(text_of("tools/book/check_book.py"), encoding="utf-8")
     (tmp_path / "_toc.yml").write_text(
         "format: jb-book\nroot: book/index\nparts:\n- chapters:\n  - file: book/one.ipynb\n"
     )

@@ -11,6 +11,7 @@ from statistics import mean, stdev
 from typing import Any
 
 import pytest
+from numbers_in_prose import recorded
 
 from destseg_lib.drawn import CATEGORIES
 from destseg_lib.studies.compare import Row, compare
@@ -18,14 +19,11 @@ from destseg_lib.studies.run import read_folder
 from destseg_lib.studies.study import Study
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tools"))
-
-from numbers_in_prose import recorded  # noqa: E402
 
 
 def check(root: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, root / "tools" / "results.py", "--check"],
+        [sys.executable, root / "tools" / "results" / "results.py", "--check"],
         capture_output=True,
         text=True,
         check=False,

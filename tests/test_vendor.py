@@ -7,16 +7,13 @@ import hashlib
 import io
 import json
 import re
-import sys
 import tarfile
 from pathlib import Path
 
 import pytest
+import vendor
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tools"))
-
-import vendor  # noqa: E402
 
 
 @pytest.fixture

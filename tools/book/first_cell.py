@@ -1,5 +1,5 @@
 # @title Setup: run this cell first
-# The same in every chapter, written by tools/notebooks.py.
+# The same in every chapter, written by tools/book/notebooks.py.
 REPOSITORY, REFERENCE, VERSION = "", "main", "0.1.0"
 
 import os

@@ -5,7 +5,7 @@ random weights, sees nothing but ``images.Pool``, and learns to give the real te
 the three levels. Everything is drawn from the seed. State is saved as it goes; the same command
 continues a run that was stopped.
 
-    python -m tools.distil --out runs/distil --steps 20000
+    python -m tools.weights.distil --out runs/distil --steps 20000
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from tqdm import tqdm
 from destseg_lib.device import autocast, resolve_precision
 from destseg_lib.resnet import ResNetTrunk, initialise
 from destseg_lib.teacher import Teacher, normalise
-from tools.distil.images import Pool
+from tools.weights.distil.images import Pool
 
 SIZES = (64, 128, 256)  # channels of the three stages
 LEVEL_WEIGHTS = (1.0, 1.0, 1.0)

@@ -1,6 +1,6 @@
 """Write the results in README.md and results/README.md from the records, or check they are fresh.
 
-Run: ``python tools/results.py`` to write, ``python tools/results.py --check`` to compare.
+Run: ``python tools/results/results.py`` to write, with ``--check`` to compare.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from results_studies import studies
-from results_world import levels, similarity, teachers, world
+from studies import studies
+from world import levels, similarity, teachers, world
 
 from destseg_lib.evaluation.tables import HEADINGS
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "results"
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 
@@ -214,7 +214,8 @@ def main() -> int:
         if "--check" in sys.argv:
             name = page.relative_to(ROOT)
             print(
-                f"The results in {name} are stale: run 'python tools/results.py'", file=sys.stderr
+                f"The results in {name} are stale: run 'python tools/results/results.py'",
+                file=sys.stderr,
             )
         else:
             page.write_text(wanted, encoding="utf-8")

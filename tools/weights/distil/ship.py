@@ -1,6 +1,6 @@
 """Put a distilled network into the package, at half precision.
 
-python -m tools.distil.ship --weights runs/distil
+python -m tools.weights.distil.ship --weights runs/distil
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How near a distilled teacher is to the real one, on photographs that it never saw.
 
-python -m tools.distil.measure --weights runs/distil --photographs dtd=DIR tile=DIR \
+python -m tools.weights.distil.measure --weights runs/distil --photographs dtd=DIR tile=DIR \
         --record results/builtin_teacher/similarity.json
 """
 
@@ -21,7 +21,7 @@ from destseg_lib.images.load import load_images
 from destseg_lib.resnet import ResNetTrunk
 from destseg_lib.runs.provenance import provenance
 from destseg_lib.teacher import Teacher, load_teacher
-from tools.distil.train import similarities
+from tools.weights.distil.train import similarities
 
 SHOWN_STEPS = (0, 500, 1000, 2500, 5000)
 

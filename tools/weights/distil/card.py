@@ -1,4 +1,4 @@
-"""Write the built-in teacher's card from its record: ``python -m tools.distil.card [--check]``."""
+"""Write the built-in teacher's card: ``python -m tools.weights.distil.card [--check]``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from destseg_lib.teacher import BUILTIN
 
-RECORD = Path(__file__).resolve().parents[2] / "results" / "builtin_teacher" / "similarity.json"
+RECORD = Path(__file__).resolve().parents[3] / "results" / "builtin_teacher" / "similarity.json"
 FILTERS = RECORD.with_name("filters.json")
 TEMPLATE = Path(__file__).parent / "card.md"
 

@@ -17,7 +17,7 @@ from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 NUMBER = r"(?<![\w.,])-?\d+(?:,\d{3})*(?:\.\d+)?"
 # What may stand between a number and its anchor: emphasis, a unit in a word, per cent.
 ANCHOR = re.compile(r"<!--\s*(results/[^\s#]+|cell:[^\s#]+)(?:#([^\s*]+))?(?:\*(\d+))?\s*-->")

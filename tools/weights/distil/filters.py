@@ -1,6 +1,6 @@
 """Are the distilled filters the real teacher's? In place, and after looking for the most alike.
 
-python -m tools.distil.filters --teacher FILE --weights runs/distil
+python -m tools.weights.distil.filters --teacher FILE --weights runs/distil
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from destseg_lib.device import resolve_device
 from destseg_lib.files import write_json
 from destseg_lib.runs.provenance import provenance
 from destseg_lib.teacher import Teacher, load_teacher
-from tools.distil.measure import at_step
+from tools.weights.distil.measure import at_step
 
-RECORD = Path(__file__).resolve().parents[2] / "results" / "builtin_teacher" / "filters.json"
+RECORD = Path(__file__).resolve().parents[3] / "results" / "builtin_teacher" / "filters.json"
 
 
 def folded_filters(teacher: Teacher) -> dict[str, Tensor]:

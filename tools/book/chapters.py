@@ -1,8 +1,8 @@
 """How long each chapter takes to read and to run, and how much memory: measured, never typed.
 
-    python tools/chapters.py              measure every chapter, write the record, mend the prose
-    python tools/chapters.py FILE ...     only these; the rest of the record stays
-    python tools/chapters.py --mend       run nothing; count the words, bring the prose up to date
+    python tools/book/chapters.py            measure every chapter, update record and prose
+    python tools/book/chapters.py FILE ...   only these; the rest of the record stays
+    python tools/book/chapters.py --mend     run nothing; count the words, update the prose
 
 A record holds a fingerprint of the chapter's code, so that the tests notice when the code has
 changed since it was timed.
@@ -30,7 +30,7 @@ from numbers_in_prose import ANCHOR, BEFORE, prose, recorded, rounded
 from destseg_lib.files import write_json
 from destseg_lib.runs.provenance import provenance
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 RECORD = "results/chapters.json"
 # A text with figures and code is read more slowly than a novel.
 WORDS_A_MINUTE, SECONDS_A_CODE_LINE, SECONDS_A_FIGURE = 180, 3, 20

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.error import HTTPError
 
-HTML = Path(__file__).resolve().parent.parent / "_build" / "html"
+HTML = Path(__file__).resolve().parents[2] / "_build" / "html"
 LINK = re.compile(r'<a\s[^>]*href="(https?://[^"#]+)')
 # Some hosts turn away what does not look like a browser; that does not make a link broken.
 REFUSALS = {401, 403, 405, 418, 429, 999}

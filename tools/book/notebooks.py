@@ -1,9 +1,9 @@
 """Keep the book's notebooks fit to be committed, and their first cells and badges alike.
 
-    python tools/notebooks.py                 mend every notebook in book/
-    python tools/notebooks.py --check         change nothing; say what is wrong and exit with 1
-    python tools/notebooks.py --run FILE ...  run, and keep the outputs that the tests compare
-    python tools/notebooks.py --stamp OWNER/NAME [--reference main]   publish under that name
+    python tools/book/notebooks.py                 mend every notebook in book/
+    python tools/book/notebooks.py --check         change nothing; say what is wrong and exit with 1
+    python tools/book/notebooks.py --run FILE ...  run, and keep the outputs that the tests compare
+    python tools/book/notebooks.py --stamp OWNER/NAME [--reference main]   publish under that name
 
 A notebook is mended so: lasting cell ids, outputs of checked cells only and no pictures among
 them, execution counts as of one run, no metadata but what the book reads, solutions folded
@@ -23,7 +23,7 @@ from typing import Any
 import nbformat
 import yaml
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 TEMPLATE = Path(__file__).with_name("first_cell.py")
 CHECKED = "nbval-check-output"  # a tag of nbval's: its cells print the same everywhere
 KEPT = ("tags", "mystnb", "jupyter", "cellView")
@@ -179,7 +179,7 @@ def differences(path: Path, root: Path = ROOT) -> list[str]:
         if CHECKED in cell.get("metadata", {}).get("tags", []) and not cell.get("outputs"):
             found.append(
                 f"{where}: its output is to be compared but there is none; "
-                "run tools/notebooks.py --run"
+                "run tools/book/notebooks.py --run"
             )
     if text != mend(path, root) and not found:
         found.append(f"{path.name}: its first cell, ids, metadata or outputs are not as generated")
@@ -228,7 +228,7 @@ def main() -> None:
         found = [line for path in files for line in differences(path)]
         print("\n".join(found), file=sys.stderr, end="\n" if found else "")
         if found:
-            sys.exit("Mend them with: python tools/notebooks.py")
+            sys.exit("Mend them with: python tools/book/notebooks.py")
         return
     for path in files:
         if given.run:

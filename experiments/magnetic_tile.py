@@ -4,7 +4,7 @@ Every other test image, in the order of ``find_category``, belongs to the half a
 on (``selection``); the other half is only ever reported (``report``). Both are written, so that the
 difference can be seen, with the loss curves, the time, and where everything came from.
 
-Run: ``python benchmarks/magnetic_tile.py --data DIR --out RUN --record FILE`` and any option of
+Run: ``python experiments/magnetic_tile.py --data DIR --out RUN --record FILE`` and any option of
 ``destseg train``, such as ``--textures DIR --teacher PATH --recipe quick --seed 0``. A run that
 exists is continued, a finished one is only measured.
 """

@@ -4,7 +4,7 @@ A study measures the whole test set of a folder. The recipes were chosen on ever
 of the magnetic tiles (``magnetic_tile.py``), so a study of them is run on a folder that holds only
 the rest.
 
-Run: ``python benchmarks/report_half.py --data DIR --out data/magnetic_tile``.
+Run: ``python experiments/report_half.py --data DIR --out data/magnetic_tile``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The command: ``python -m tools.distil --out runs/distil``."""
+"""The command: ``python -m tools.weights.distil --out runs/distil``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from destseg_lib.device import keep_freed_memory
 from destseg_lib.teacher import load_teacher
-from tools.distil.train import Distillation, distil
+from tools.weights.distil.train import Distillation, distil
 
 
 def main() -> None:

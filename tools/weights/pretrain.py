@@ -1,6 +1,6 @@
 """Make the trained models that ship: train on a drawn product, measure, pack.
 
-python -m tools.pretrain component nut wood
+python -m tools.weights.pretrain component nut wood
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ def main() -> int:
             "product": name,
             "figures": {key: whole[key] for key in FIGURES},
             "cosine_product": {key: whole["cosine_product"][key] for key in FIGURES},
-            "command": f"python -m tools.pretrain {name} --student-steps {options.student_steps} "
+            "command": f"python -m tools.weights.pretrain {name} "
+            f"--student-steps {options.student_steps} "
             f"--segmentation-steps {options.segmentation_steps} --seed {options.seed}",
         }
         path = WEIGHTS / f"{PREFIX}{name}{SUFFIX}"

@@ -5,7 +5,7 @@ downsampled good images. DeSTSeg is the tiny recipe; from the same student every
 product and their sum are measured too, for the paper's observation on MVTec AD's transistor. One
 JSON file a product and seed, written as it is finished; what is there already is not run again.
 
-Run: ``python benchmarks/world.py --records results/world [--products nut wood] [--seeds 0 1 2]``.
+Run: ``python experiments/world.py --records results/world [--products nut wood] [--seeds 0 1 2]``.
 """
 
 from __future__ import annotations
