@@ -68,5 +68,14 @@ def test_a_stale_number_or_a_lost_anchor_is_named(chapter, prose, message):
     assert message in "\n".join(chapter(prose))
 
 
+def test_numbers_are_brought_to_their_records(chapter, tmp_path):
+    prose = (
+        "AUPRO **{}** %<!-- results/tile.json#mean/aupro*100 -->, "
+        "{}<!-- results/tile.json#runs/0/images --> images, 7<!-- cell:other -->."
+    )
+    found = numbers_in_prose.updated(prose.format("0.0", "9,000"), tmp_path)
+    assert found == prose.format("98.6", "1,234")
+
+
 def test_an_output_that_nothing_compares_anchors_nothing(chapter):
     assert "no checked cell draw" in chapter("There are 612<!-- cell:draw -->.", checked=False)[0]

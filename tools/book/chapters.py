@@ -1,11 +1,14 @@
 """How long each chapter takes to read and to run, and how much memory: measured, never typed.
 
-    python tools/book/chapters.py            measure every chapter, update record and prose
-    python tools/book/chapters.py FILE ...   only these; the rest of the record stays
-    python tools/book/chapters.py --mend     run nothing; count the words, update the prose
+    python tools/book/chapters.py             measure every chapter, update record and prose
+    python tools/book/chapters.py FILE ...    only these; the rest of the record stays
+    python tools/book/chapters.py --update    run nothing; count the words, update the prose
+    python tools/book/chapters.py --renamed   run nothing; the code differs by names alone
 
 A record holds a fingerprint of the chapter's code, so that the tests notice when the code has
-changed since it was timed.
+changed since it was timed. A change of names alone takes no other time: ``--renamed`` notes the
+new fingerprint as ``code`` and keeps times and provenance, with the fingerprint of what was really
+timed as ``timed_code``, until the chapter is measured again.
 """
 
 from __future__ import annotations
@@ -25,35 +28,33 @@ import nbformat
 import psutil
 import torch
 from nbclient import NotebookClient
-from numbers_in_prose import ANCHOR, BEFORE, prose, recorded, rounded
+from notebooks import ROOT, notebooks
+from numbers_in_prose import prose, updated
 
 from destseg_lib.files import write_json
 from destseg_lib.runs.provenance import provenance
 
-ROOT = Path(__file__).resolve().parents[2]
 RECORD = "results/chapters.json"
-# A text with figures and code is read more slowly than a novel.
-WORDS_A_MINUTE, SECONDS_A_CODE_LINE, SECONDS_A_FIGURE = 180, 3, 20
+# A text with pictures and code is read more slowly than a novel.
+WORDS_PER_MINUTE, SECONDS_PER_CODE_LINE, SECONDS_PER_PICTURE = 180, 3, 20
 
 
 def reading_minutes(path: Path) -> int:
-    """Words, lines of open code and figures, at a student's pace; solutions do not count."""
+    """Minutes for words, lines of open code and pictures, at a student's pace, no solutions."""
     seconds = 0.0
     for cell in nbformat.read(path, as_version=4).cells:
-        tags = cell.metadata.get("tags", [])
         if cell.cell_type == "markdown":
             text = re.sub(r"<!--.*?-->|<details>.*?</details>", "", cell.source, flags=re.S)
-            seconds += 60 * len(text.split()) / WORDS_A_MINUTE
-        elif not {"hide-input", "hide-cell"} & set(tags):
+            seconds += 60 * len(text.split()) / WORDS_PER_MINUTE
+        elif not {"hide-input", "hide-cell"} & set(cell.metadata.get("tags", [])):
             lines = [line for line in cell.source.splitlines() if line.strip()]
-            seconds += SECONDS_A_CODE_LINE * len(lines)
-        if "figure" in cell.metadata.get("mystnb", {}):
-            seconds += SECONDS_A_FIGURE
+            seconds += SECONDS_PER_CODE_LINE * len(lines)
+        seconds += SECONDS_PER_PICTURE * ("figure" in cell.metadata.get("mystnb", {}))
     return max(1, round(seconds / 60))
 
 
 def fingerprint(path: Path) -> str:
-    """Of a chapter's code, lines of comment apart; its setup cell is the same everywhere."""
+    """A hash of a chapter's code without comment lines and without the common setup cell."""
     cells = nbformat.read(path, as_version=4).cells
     sources = (c.source for c in cells if c.cell_type == "code" and c.id != "setup")
     code = [re.sub(r"^\s*#.*\n?", "", source, flags=re.M) for source in sources]
@@ -61,7 +62,7 @@ def fingerprint(path: Path) -> str:
 
 
 def measure(path: Path) -> dict[str, Any]:
-    """Run a chapter from a fresh kernel; its wall time, kernel start included, and peak memory."""
+    """Run a chapter in a new kernel: wall time, kernel start included, and peak memory."""
     notebook = nbformat.read(path, as_version=4)
     peak, done = 0, threading.Event()
 
@@ -93,59 +94,50 @@ def measure(path: Path) -> dict[str, Any]:
     }
 
 
-def mended(text: str, root: Path = ROOT) -> str:
-    """The text with every number that a record anchors as the record says, rounded as before."""
-    result, place = "", 0
-    for hit in re.finditer(r"<!--\s*results/.*?-->", text):
-        before = text[place : hit.start()]
-        anchor, number = ANCHOR.fullmatch(hit[0]), BEFORE.search(before)
-        if anchor and number:
-            exact = recorded(anchor[1], anchor[2] or "", root)
-            value = rounded(number[1], exact, int(anchor[3] or 1))
-            comma = "," if "," in number[1] else ""
-            start, end = number.span(1)
-            before = f"{before[:start]}{value:{comma}f}{before[end:]}"
-        result += before + hit[0]
-        place = hit.end()
-    return result + text[place:]
+def renamed(measured: dict[str, Any], path: Path) -> dict[str, Any]:
+    """A chapter's record for code that differs from the timed code by names alone."""
+    timed, now = measured.get("timed_code", measured["code"]), fingerprint(path)
+    kept = {key: value for key, value in measured.items() if key != "timed_code"}
+    return {**kept, "code": now, **({"timed_code": timed} if timed != now else {})}
 
 
-def mend(path: Path, root: Path = ROOT) -> None:
+def update(path: Path, root: Path = ROOT) -> None:
     """Bring the anchored numbers of a file up to date."""
     if path.suffix == ".md":
-        path.write_text(mended(path.read_text(encoding="utf-8"), root), encoding="utf-8")
+        path.write_text(updated(path.read_text(encoding="utf-8"), root), encoding="utf-8")
         return
     notebook = nbformat.read(path, as_version=4)
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            cell.source = mended(cell.source, root)
+            cell.source = updated(cell.source, root)
     path.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
 
 
 def main() -> None:
     """Read the command line and do what it says."""
-    parser = argparse.ArgumentParser(description="Measure the chapters and mend their prose.")
-    parser.add_argument("--mend", action="store_true", help="measure nothing")
+    parser = argparse.ArgumentParser(description="Measure the chapters, update record and prose.")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--update", action="store_true", help="measure nothing")
+    how.add_argument("--renamed", action="store_true", help="measure nothing: only names differ")
     parser.add_argument("files", nargs="*", type=Path)
     given = parser.parse_args()
     path = ROOT / RECORD
     record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    files = sorted((ROOT / "book").glob("*.ipynb"))
-    if not given.mend:
-        for file in given.files or files:
+    for file in given.files or notebooks():
+        if not (given.update or given.renamed):
             record[file.stem] = found = measure(file)
             print(
                 f"{file.stem}: {found['seconds']} s, {found['gib']} GiB, "
                 f"{found['reading_minutes']} minutes to read",
                 flush=True,
             )
-            write_json(path, dict(sorted(record.items())))
-    for file in files:
-        if file.stem in record:
+        elif file.stem in record:
             record[file.stem]["reading_minutes"] = reading_minutes(file)
-    write_json(path, dict(sorted(record.items())))
+            if given.renamed:
+                record[file.stem] = renamed(record[file.stem], file)
+        write_json(path, dict(sorted(record.items())))
     for file in prose(ROOT):
-        mend(file)
+        update(file)
 
 
 if __name__ == "__main__":
