@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from destseg_lib.images.load import load_images
 from destseg_lib.teacher import BUILTIN, load_teacher, normalise
-from tools.weights.distil.filters import folded_filters, likeness
+from tools.weights.distil.measure import folded_filters, likeness
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORD = ROOT / "results" / "builtin_teacher" / "similarity.json"
@@ -91,9 +91,9 @@ def test_the_recorded_similarity_is_what_is_seen_on_photographs(shared, name):
 def test_its_card_states_what_the_record_says():
     card = BUILTIN.with_suffix(".md").read_text()
     checked = subprocess.run(
-        [sys.executable, "-m", "tools.weights.distil.card", "--check"], cwd=ROOT, check=False
+        [sys.executable, "-m", "tools.weights.distil", "card", "--check"], cwd=ROOT, check=False
     )
-    assert checked.returncode == 0, "stale: python -m tools.weights.distil.card"
+    assert checked.returncode == 0, "stale: python -m tools.weights.distil card"
     for name in ("dtd", "magnetic_tile", "mvtec_screw"):
         values = record()["similarity"][name]["128"]["builtin"]
         assert " / ".join(f"{v:.3f}" for v in values) in card, name

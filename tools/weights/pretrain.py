@@ -1,4 +1,4 @@
-"""Make the trained models that ship: train on a drawn product, measure, pack.
+"""Make the trained models that ship: train on a drawn category, measure, pack.
 
 python -m tools.weights.pretrain component nut wood
 """
@@ -6,7 +6,6 @@ python -m tools.weights.pretrain component nut wood
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,13 +19,13 @@ from destseg_lib.runs.shipped import PREFIX, SUFFIX, WEIGHTS, pack
 from destseg_lib.runs.train import TrainingJob, train_category
 
 WIDTH, SEGMENTATION_WIDTH = 0.25, 0.125  # together 3.7 MB at half precision
-FIGURES = ("image_auroc", "pixel_auroc", "pixel_ap", "aupro", "iap", "iap90")
+METRICS = ("image_auroc", "pixel_auroc", "pixel_ap", "aupro", "iap", "iap90")
 
 
-def main() -> int:
-    """Train, measure and pack each product that is named."""
+def main() -> None:
+    """Train, measure and pack each category that is named."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("products", nargs="+")
+    parser.add_argument("categories", nargs="+")
     parser.add_argument("--runs", type=Path, default=Path("runs/pretrain"))
     parser.add_argument("--world", type=Path, default=Path("data/world"))
     parser.add_argument("--student-steps", type=int, default=1000)
@@ -35,7 +34,7 @@ def main() -> int:
     options = parser.parse_args()
     keep_freed_memory()
     recipe = RECIPES["tiny"]()
-    for name in options.products:
+    for name in options.categories:
         config = replace(
             recipe,
             student=replace(recipe.student, steps=options.student_steps),
@@ -51,8 +50,8 @@ def main() -> int:
         whole = evaluate_category(load_run(out, resolve_device()), category)
         known = {
             "product": name,
-            "figures": {key: whole[key] for key in FIGURES},
-            "cosine_product": {key: whole["cosine_product"][key] for key in FIGURES},
+            "figures": {key: whole[key] for key in METRICS},
+            "cosine_product": {key: whole["cosine_product"][key] for key in METRICS},
             "command": f"python -m tools.weights.pretrain {name} "
             f"--student-steps {options.student_steps} "
             f"--segmentation-steps {options.segmentation_steps} --seed {options.seed}",
@@ -60,8 +59,7 @@ def main() -> int:
         path = WEIGHTS / f"{PREFIX}{name}{SUFFIX}"
         pack(out, path, known)
         print(path.name, path.stat().st_size, known["figures"], flush=True)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
