@@ -142,6 +142,8 @@ def main() -> None:
     if not given.checkouts:  # in the process of one checkout
         print(json.dumps(probe()))
         return
+    if len(given.checkouts) != 2:
+        parser.error("give two checkouts, the old one and the new one")
     found = []
     for checkout in given.checkouts:
         environment = os.environ | {"PYTHONPATH": str(checkout.resolve()), "OMP_NUM_THREADS": "1"}
