@@ -1,7 +1,7 @@
 """Every constant of the paper, once, with the section it comes from.
 
-Configurations are frozen: a variant is made with ``dataclasses.replace`` and can be written to
-JSON and read back unchanged, which is how a trained model remembers what it is.
+Configurations are frozen. A variant is made with ``dataclasses.replace`` or ``override``. Each can
+be written to JSON and read back unchanged, so a trained model is stored with its configuration.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ TEACHER_CHANNELS = {1: 64, 2: 128, 3: 256}
 METRIC_SIZE = 256
 TOP_PIXELS = 100
 
-# Which good photographs may be turned without becoming strange, from the authors' recipe.
+# How far photographs of a category can be turned and still look good, from the authors' recipe.
 MVTEC_ROTATION: dict[str, Rotation] = {
     **dict.fromkeys(("capsule", "metal_nut", "pill", "toothbrush", "transistor"), "none"),
     **dict.fromkeys(("wood", "zipper", "cable"), "slight"),
@@ -40,16 +40,16 @@ MVTEC_ROTATION: dict[str, Rotation] = {
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """What the network is; the defaults are the method, the rest its ablations.
+    """The networks; the defaults are the method, other values its ablations.
 
     Attributes:
-        encoder_decoder: student is an encoder-decoder, else a copy of the teacher (table 4).
+        encoder_decoder: the student is an encoder-decoder, else a copy of the teacher (table 4).
         segmentation: the final map is the segmentation network's, else the student map (table 4).
-        segmentation_input: what the segmentation network sees at each level (table 6).
-        student_map: how the levels' cosine distances become one map (equation 3 takes the product).
-        levels: which teacher levels are used, a subset of 1, 2, 3; one level alone is allowed.
-        width: multiplies the inner channels of student and segmentation network; 1.0 is the paper.
-        segmentation_width: the segmentation network's own width; None means ``width``.
+        segmentation_input: how each level is given to the segmentation network (table 6).
+        student_map: whether the levels' cosine distances are multiplied (equation 3) or added.
+        levels: teacher levels in use, a subset of 1, 2, 3; one level alone is allowed.
+        width: multiplies the inner channels of student and segmentation network; the paper: 1.0.
+        segmentation_width: the same for the segmentation network alone; None means ``width``.
     """
 
     encoder_decoder: bool = True
@@ -97,9 +97,9 @@ class CorruptionConfig:
 
 @dataclass(frozen=True)
 class PhaseConfig:
-    """How one of the two phases is optimised (section 4.2).
+    """The optimisation of one of the two phases (section 4.2).
 
-    ``head_lr`` is the rate of the segmentation network's ASPP head; the student has no head.
+    ``head_lr`` is the learning rate of the segmentation network's ASPP head; None means ``lr``.
     """
 
     steps: int
@@ -124,7 +124,7 @@ class PhaseConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """One training run, whole: with the images and the teacher it determines the result."""
+    """All settings of one training run; with the images and the teacher they fix the result."""
 
     student: PhaseConfig
     segmentation: PhaseConfig
@@ -136,7 +136,7 @@ class TrainingConfig:
     l1: bool = True  # table 5
     focal_gamma: float = 4.0
     rotation: Rotation = "none"
-    holdout: float = 0.0  # share of the good images kept from training to calibrate a threshold
+    holdout: float = 0.0  # share of the good images not trained on, to calibrate a threshold
     seed: int = 0
     precision: Precision = "auto"
     recipe: str = "custom"
@@ -172,7 +172,7 @@ def paper_recipe() -> TrainingConfig:
 
 
 def quick_recipe() -> TrainingConfig:
-    """Ours, for a processor with two cores; results/README.md says what each choice bought."""
+    """Ours, for a processor with two cores; results/README.md says why each value was chosen."""
     head = PhaseConfig(
         steps=1500, lr=2e-3, optimiser="adamw", schedule="one_cycle", weight_decay=1e-2
     )

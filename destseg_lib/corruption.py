@@ -17,7 +17,7 @@ from torch import Tensor
 from destseg_lib.config import CorruptionConfig, Rotation
 from destseg_lib.errors import DeSTSegError
 
-GREY = 114 / 255  # what the authors fill the corners of a turned photograph with
+GREY = 114 / 255  # the authors' fill for the corners of a turned photograph
 
 
 class Corrupted(NamedTuple):
@@ -35,10 +35,10 @@ def fade(t: Tensor) -> Tensor:
 def perlin_noise(cells: Tensor, angles: Tensor, size: int) -> Tensor:
     """Perlin gradient noise as two matrix products.
 
-    A pixel's value sums, over the four lattice points around it, a separable weight times the
-    lattice gradient's dot product with the offset. Both factors split into a row and a column
-    part, so the image is W_y G_x D_x^T + D_y G_y W_x^T, where W holds the eased weights of each
-    lattice line at each pixel and D the same times the signed offset.
+    The value of a pixel is a sum over the four lattice points around it: the dot product of the
+    lattice point's gradient with the offset, times a weight. Weight and offset split into a row
+    and a column part, so the image is W_y G_x D_x^T + D_y G_y W_x^T. W holds the eased weights of
+    each lattice line at each pixel, D the same times the signed offset, G the gradients.
 
     Args:
         cells: (B, 2) whole numbers, the lattice cells along y and x.
@@ -66,23 +66,24 @@ def perlin_noise(cells: Tensor, angles: Tensor, size: int) -> Tensor:
 
 
 def rotate(images: Tensor, degrees: Tensor, fill: float = 0.0) -> Tensor:
-    """Turn each image about its centre, bilinearly; what comes from outside is ``fill``.
+    """Turn each image about its centre with bilinear interpolation.
 
     Args:
         images: (B, C, S, S).
         degrees: (B,) anticlockwise.
-        fill: the value of the corners.
+        fill: the value of pixels that come from outside the image.
 
     Returns:
         (B, C, S, S).
     """
-    radians = torch.deg2rad(degrees)[:, None]
-    turn = torch.complex(radians.cos(), radians.sin())
+    radians = torch.deg2rad(degrees)[:, None, None]
+    cos, sin = radians.cos(), radians.sin()
     size = images.shape[-1]
-    centres = (2 * torch.arange(size, device=images.device) + 1) / size - 1
-    # x + iy turns by one multiplication, x and y apart; affine_grid takes thirty times as long
-    x, y = turn * centres, turn * centres * 1j
-    grid = torch.view_as_real(x[:, None, :] + y[:, :, None])
+    x = (2 * torch.arange(size, device=images.device) + 1) / size - 1  # pixel centres in (-1, 1)
+    y = x[:, None]
+    grid = x.new_empty(len(images), size, size, 2)  # (B, S, S, 2): where each pixel comes from
+    torch.sub(cos * x, sin * y, out=grid[..., 0])
+    torch.add(sin * x, cos * y, out=grid[..., 1])
     return F.grid_sample(images - fill, grid, align_corners=False).add_(fill)
 
 
@@ -93,10 +94,11 @@ def perlin_masks(
     generator: torch.Generator,
     device: torch.device | str = "cpu",
 ) -> Tensor:
-    """Draw anomaly masks: Perlin noise of random scale, turned, above a threshold.
+    """Draw anomaly masks: turned Perlin noise of random scale, thresholded.
 
     Returns:
-        (batch, 1, size, size) of 0 and 1; about 5 % of the pixels, about one mask in 20 empty.
+        (batch, 1, size, size) of 0 and 1; about 5 % of the pixels are 1, and about one mask in 20
+        is empty.
     """
     scales = torch.randint(0, config.max_cells_log2 + 1, (batch, 2), generator=generator)
     lines = 2**config.max_cells_log2 + 1
@@ -107,7 +109,7 @@ def perlin_masks(
 
 
 def blend(images: Tensor, textures: Tensor, masks: Tensor, opacity: Tensor) -> Tensor:
-    """Lay the texture over the image inside the mask (equation 1).
+    """Blend the texture into the image inside the mask (equation 1).
 
     Args:
         images: (B, 3, S, S) in [0, 1].
@@ -123,9 +125,17 @@ def corrupt(
 ) -> Corrupted:
     """Give each image its own synthetic anomaly.
 
+    >>> clean, texture = torch.zeros(2, 3, 64, 64), torch.ones(2, 3, 64, 64)
+    >>> generator = torch.Generator().manual_seed(1)
+    >>> images, masks = corrupt(clean, texture, CorruptionConfig(), generator)
+    >>> images.shape, masks.shape
+    (torch.Size([2, 3, 64, 64]), torch.Size([2, 1, 64, 64]))
+    >>> bool((images[masks.expand_as(images) == 0] == 0).all())
+    True
+
     Args:
         images: (B, 3, S, S) in [0, 1].
-        textures: (B, 3, S, S) in [0, 1], one an image.
+        textures: (B, 3, S, S) in [0, 1], one per image.
         config: how masks and opacity are drawn.
         generator: a CPU generator; equal states give equal anomalies.
 
@@ -145,7 +155,7 @@ def corrupt(
 
 
 def shrink_masks(masks: Tensor) -> Tensor:
-    """Masks at a quarter of the size, for the segmentation loss: bilinear, then 0.5 and above is 1.
+    """Resize masks to a quarter for the segmentation loss: bilinear, then thresholded at 0.5.
 
     Args:
         masks: (B, 1, S, S) of 0 and 1.
@@ -158,7 +168,10 @@ def shrink_masks(masks: Tensor) -> Tensor:
 
 
 def turn_photographs(images: Tensor, rotation: Rotation, generator: torch.Generator) -> Tensor:
-    """The recipe's augmentation: ``slight`` turns up to 5 degrees, ``full`` a quarter turn first.
+    """Turn photographs by random angles, the recipe's augmentation.
+
+    ``slight`` turns by up to 5 degrees either way, ``full`` by a random number of quarter turns
+    first.
 
     Args:
         images: (B, 3, S, S) in [0, 1].

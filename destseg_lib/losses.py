@@ -1,4 +1,4 @@
-"""What each phase minimises: agreement of features, then of masks (sections 3.2 and 3.3)."""
+"""The losses of the two phases: on features, then on masks (sections 3.2 and 3.3)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def cosine_distance(student: Tensor, teacher: Tensor) -> Tensor:
-    """One minus the cosine similarity of two feature maps at every place (equation 2).
+    """One minus the cosine similarity of two feature maps at every position (equation 2).
 
     Args:
         student: (B, C, H, W), any scale.
@@ -33,12 +33,12 @@ def feature_loss(student: tuple[Tensor, ...], teacher: tuple[Tensor, ...]) -> Te
 
 
 def focal_loss(logits: Tensor, masks: Tensor, gamma: float = 4.0) -> Tensor:
-    """Cross-entropy that looks away from pixels already right (equation 5).
+    """Cross-entropy with less weight on pixels that are already right (equation 5).
 
     Args:
         logits: (B, 1, H, W).
         masks: the same shape, 0 or 1.
-        gamma: how far it looks away; 0 is plain cross-entropy.
+        gamma: the larger, the less they count; 0 is plain cross-entropy.
 
     Returns:
         the mean over all pixels.
@@ -49,11 +49,11 @@ def focal_loss(logits: Tensor, masks: Tensor, gamma: float = 4.0) -> Tensor:
 
 
 def l1_loss(logits: Tensor, masks: Tensor) -> Tensor:
-    """Mean absolute error of the sigmoid map: keeps the normal background at zero (equation 6)."""
+    """Mean absolute error of the sigmoid map; pulls the normal background to 0 (equation 6)."""
     return (torch.sigmoid(logits.float()) - masks).abs().mean()
 
 
 def segmentation_loss(logits: Tensor, masks: Tensor, gamma: float = 4.0, l1: bool = True) -> Tensor:
-    """Focal loss plus, unless ablated (table 5), L1 (equation 7)."""
+    """Focal loss plus L1 (equation 7); ``l1=False`` leaves L1 out (table 5)."""
     loss = focal_loss(logits, masks, gamma)
     return loss + l1_loss(logits, masks) if l1 else loss

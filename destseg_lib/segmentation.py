@@ -16,7 +16,7 @@ INNER_CHANNELS = 256
 
 
 def convolution(inner: int, outer: int, kernel: int, dilation: int = 1) -> nn.Sequential:
-    """Convolution, batch norm, ReLU; the size stays."""
+    """Convolution, batch norm and ReLU; height and width stay."""
     padding = dilation * (kernel // 2)
     return nn.Sequential(
         nn.Conv2d(inner, outer, kernel, padding=padding, dilation=dilation, bias=False),
@@ -26,7 +26,7 @@ def convolution(inner: int, outer: int, kernel: int, dilation: int = 1) -> nn.Se
 
 
 class ASPP(nn.Module):
-    """Atrous spatial pyramid pooling: the same place seen in four widths of context.
+    """Atrous spatial pyramid pooling: every position seen in four widths of context.
 
     Three dilated 3x3 branches and the mean of the whole image, fused by a 3x3 convolution; the
     method has neither the usual 1x1 branch nor dropout. (B, C, H, W) to the same shape.
@@ -39,7 +39,7 @@ class ASPP(nn.Module):
         self.fused = convolution(channels * (len(DILATIONS) + 1), channels, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Every branch at the input's size, then one convolution over all of them."""
+        """All branches at the input's size, concatenated, then one convolution."""
         everywhere = self.pooled(x).expand(-1, -1, *x.shape[2:])
         fused: Tensor = self.fused(torch.cat([everywhere, *(b(x) for b in self.dilated)], dim=1))
         return fused
@@ -48,7 +48,7 @@ class ASPP(nn.Module):
 class SegmentationNet(nn.Module):
     """Fused features (B, C, H, W) to the logit of being anomalous, (B, 1, H, W).
 
-    ``residual`` and ``head`` are apart because the authors train them at different rates.
+    ``residual`` and ``head`` are separate because the authors train them at different rates.
 
     Args:
         channels: C of the input.

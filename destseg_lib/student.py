@@ -1,8 +1,8 @@
 """The student: sees the corrupted image, must give the teacher's features of the clean one.
 
-Section 3.2. The encoder is a ResNet-18 with random weights; the decoder runs back up from its
-last stage with no skip connections, so that everything must pass a bottleneck 1/32 of the image
-wide, where a small anomaly has no room to survive.
+Section 3.2. The encoder is a ResNet-18 with random weights. The decoder goes back up from its last
+stage without skip connections, so everything has to pass a bottleneck of 1/32 of the image's size,
+where there is no room for a small anomaly.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class Student(nn.Module):
     Args:
         generator: the source of the initial weights.
         encoder_decoder: False gives the teacher's own architecture instead (table 4).
-        width: multiplies the inner channels. Away from 1.0 a 1x1 convolution a level restores
-            the teacher's channel counts; at 1.0 there is none, as in the paper.
+        width: multiplies the inner channels. If it is not 1.0, one 1x1 convolution per level
+            restores the teacher's channel counts; at 1.0 there is none, as in the paper.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
-"""The teacher: a frozen ResNet-18 whose first three stages say what a photograph looks like.
+"""The teacher: a frozen ResNet-18 whose first three stages describe a photograph (section 3.2).
 
-Section 3.2. It is never trained here and always in eval mode.
+It is never trained here and always in eval mode.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ BUILTIN = Path(__file__).parent / "weights" / "teacher_builtin.safetensors"
 
 
 def normalise(images: Tensor) -> Tensor:
-    """Images (B, 3, H, W) in [0, 1] to the mean and variance the teacher was trained on."""
+    """Bring images (B, 3, H, W) in [0, 1] to the mean and variance that the teacher expects."""
     mean = torch.tensor(IMAGENET_MEAN, device=images.device, dtype=images.dtype)
     std = torch.tensor(IMAGENET_STD, device=images.device, dtype=images.dtype)
     return (images - mean[:, None, None]) / std[:, None, None]
@@ -34,11 +34,11 @@ def normalise(images: Tensor) -> Tensor:
 class Teacher(nn.Module):
     """Normalised images (B, 3, H, W) to features at 1/4, 1/8 and 1/16 with 64, 128, 256 channels.
 
-    Frozen for good: no gradients, and ``train()`` leaves it in eval mode.
+    It stays frozen: it has no gradients, and ``train()`` leaves it in eval mode.
 
     Args:
-        trunk: with its weights.
-        name: what to call it in provenance.
+        trunk: the network with its weights.
+        name: its name in messages and records.
     """
 
     def __init__(self, trunk: ResNetTrunk, name: str) -> None:
@@ -49,7 +49,7 @@ class Teacher(nn.Module):
         self.train(False)
 
     def train(self, mode: bool = True) -> Teacher:
-        """Stay in eval mode whatever the model around it does."""
+        """Stay in eval mode, also when the model around it is put in train mode."""
         super().train(False)
         return self
 
@@ -59,7 +59,7 @@ class Teacher(nn.Module):
         return one, two, three
 
     def fingerprint(self) -> str:
-        """Sixteen hexadecimal digits that tell one teacher's weights from another's."""
+        """Sixteen hexadecimal digits computed from the weights; other weights give others."""
         digest = hashlib.sha256()
         for name, tensor in sorted(self.state_dict().items()):
             digest.update(name.encode())
@@ -68,7 +68,11 @@ class Teacher(nn.Module):
 
 
 def load_teacher(name_or_path: str | Path = "builtin") -> Teacher:
-    """A frozen teacher.
+    """Load a frozen teacher.
+
+    >>> teacher = load_teacher("builtin")
+    >>> [tuple(level.shape) for level in teacher(torch.zeros(1, 3, 64, 64))]
+    [(1, 64, 16, 16), (1, 128, 8, 8), (1, 256, 4, 4)]
 
     Args:
         name_or_path: ``imagenet`` (torchvision's ``ResNet18_Weights.IMAGENET1K_V1``, downloaded
@@ -118,7 +122,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def read_weights_file(path: Path) -> object:
-    """What a safetensors or torch file of tensors and plain values holds.
+    """The content of a safetensors file, or of a torch file of tensors and plain values.
 
     Raises:
         DeSTSegError: the file is damaged, or loading it could run code.
@@ -164,7 +168,7 @@ def _load(trunk: ResNetTrunk, weights: dict[str, Tensor], source: str) -> None:
 def _imagenet_weights() -> dict[str, Tensor]:
     from torchvision.models import ResNet18_Weights  # takes seconds; only here is it needed
 
-    # Where torchvision keeps it too; torchvision itself would unpickle whatever lies there.
+    # torchvision keeps it there too, but would unpickle the file without a look at its content.
     url = ResNet18_Weights.IMAGENET1K_V1.url
     path = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
     if not path.exists():

@@ -1,7 +1,7 @@
-"""What synthetic anomalies are filled with: a folder of textures, or ones drawn here.
+"""Textures that fill synthetic anomalies, for use without a folder of photographed ones.
 
-The paper takes the Describable Textures Dataset (section 4.2). Where there is none, four families
-of procedural textures stand in: clouds, stripes, cells and spots, each in random colours.
+The paper takes the Describable Textures Dataset (section 4.2). Four families are drawn here in its
+place: clouds, stripes, cells and spots, each in random colours.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def _stripes(size: int, generator: torch.Generator) -> Tensor:
 
 
 def _cells(size: int, generator: torch.Generator) -> Tensor:
-    """Worley noise: the distance to the nearest of scattered points, less that to the second."""
+    """Worley noise: distance to the second nearest of random points minus that to the nearest."""
     count = int(10 + 200 * _uniform(generator))
     points = torch.rand(count, 2, generator=generator)
     y, x = _coordinates(size)
