@@ -1,7 +1,7 @@
 """The six metrics from one sort, against the plain ways to compute them.
 
 Plain, by region: what the authors' code does and the definition says. AUPRO ranks every region's
-pixels against all normal pixels anew (scikit-learn's ``roc_curve``) and averages the areas; exact.
+pixels against all normal pixels again (scikit-learn's ``roc_curve``) and averages the areas; exact.
 Plain, by threshold: what is commonly done to avoid that. 200 evenly spaced thresholds; at each, the
 false-positive rate of all normal pixels and the overlap of every region, whose places are looked up
 once. Approximate. Both sort each region's pixels for IAP and count the flagged pixels of the whole

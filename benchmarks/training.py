@@ -50,7 +50,7 @@ def random_images(config: TrainingConfig) -> TrainingImages:
 def plain_batch(
     images: TrainingImages, config: TrainingConfig, generator: np.random.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Clean, corrupted, masks: as ``draw_batch``, an image at a time."""
+    """Clean, corrupted, masks: as ``draw_batch``, but one image at a time."""
     clean, corrupted, masks = [], [], []
     for _ in range(config.batch_size):
         one, texture = (

@@ -42,7 +42,7 @@ def test_it_is_always_the_same_and_says_its_name():
 
 
 def test_no_tensor_of_the_real_one_is_copied(shared):
-    """Its filters come to resemble the real ones, in another order; none stands where it stood."""
+    """Its filters come to resemble the real ones, but in another order, none in the same place."""
     mine = folded_filters(load_teacher("builtin"))
     real = folded_filters(load_teacher(shared / REAL))
     assert len(mine) == 15

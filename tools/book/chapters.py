@@ -18,14 +18,15 @@ import hashlib
 import json
 import os
 import re
+import resource
 import sys
-import threading
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import nbformat
-import psutil
 import torch
 from nbclient import NotebookClient
 from notebooks import ROOT, notebooks
@@ -61,29 +62,20 @@ def fingerprint(path: Path) -> str:
     return hashlib.sha256("\n\0".join(code).encode()).hexdigest()[:16]
 
 
-def measure(path: Path) -> dict[str, Any]:
-    """Run a chapter in a new kernel: wall time, kernel start included, and peak memory."""
+def run(path: Path) -> tuple[float, int]:
+    """Seconds that a chapter takes from kernel start to end, and the kernel's peak of memory."""
     notebook = nbformat.read(path, as_version=4)
-    peak, done = 0, threading.Event()
-
-    def watch() -> None:
-        nonlocal peak
-        while not done.wait(0.05):
-            memory = 0
-            for process in psutil.Process().children(recursive=True):
-                try:
-                    memory += process.memory_info().rss
-                except psutil.Error:
-                    continue
-            peak = max(peak, memory)
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
     started = time.perf_counter()
     NotebookClient(notebook, resources={"metadata": {"path": str(path.parent)}}).execute()
     seconds = time.perf_counter() - started
-    done.set()
-    watcher.join()
+    return seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024  # KiB on Linux
+
+
+def measure(path: Path) -> dict[str, Any]:
+    """A chapter's record: time and memory of a run in a new kernel, and what was run."""
+    # In a process of its own, the kernel is the largest child.
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        seconds, peak = pool.submit(run, path).result()
     return {
         "reading_minutes": reading_minutes(path),
         "seconds": round(seconds, 1),
