@@ -45,7 +45,7 @@ def test_at_least_three_ship_and_each_is_a_drawn_category():
 def test_a_model_is_small_and_says_where_it_came_from(name):
     assert (WEIGHTS / f"{PREFIX}{name}{SUFFIX}").stat().st_size <= 4_000_000
     header = pretrained_header(name)
-    assert header["command"].startswith(f"python -m tools.pretrain {name} ")
+    assert f"pretrain {name} " in header["command"]
     assert header["teacher"] == {
         "name": "builtin",
         "fingerprint": load_teacher("builtin").fingerprint(),

@@ -1,10 +1,10 @@
-"""The main job on real photographs: train, then measure on a test set cut into two fixed halves.
+"""Train on real photographs, then measure on a test set cut into two fixed halves.
 
-Every other test image, in the order of ``find_category``, belongs to the half a recipe is chosen
-on (``selection``); the other half is only ever reported (``report``). Both are written, so that the
-difference can be seen, with the loss curves, the time, and where everything came from.
+Every other test image, in the order of ``find_category``, belongs to the half that recipes are
+chosen on (``selection``); the other half is reported and never used for a choice (``report``). Both
+are written, so that the difference can be seen, with the loss curves, the time and the provenance.
 
-Run: ``python benchmarks/magnetic_tile.py --data DIR --out RUN --record FILE`` and any option of
+Run: ``python experiments/magnetic_tile.py --data DIR --out RUN --record FILE`` and any option of
 ``destseg train``, such as ``--textures DIR --teacher PATH --recipe quick --seed 0``. A run that
 exists is continued, a finished one is only measured.
 """
@@ -50,10 +50,10 @@ def curves(records: list[dict[str, Any]], path: Path) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, add_help=False)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], add_help=False)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--record", type=Path, required=True, help="JSON; a PNG goes beside it")
+    parser.add_argument("--record", type=Path, required=True, help="JSON; a PNG goes next to it")
     options, training = parser.parse_known_args()
     started = time.perf_counter()
     status = cli.main(

@@ -1,13 +1,12 @@
-"""Keep the book's notebooks fit to be committed, and their first cells and badges alike.
+"""Keep the book's notebooks in the form that is committed, with the same first cell and badge.
 
-    python tools/notebooks.py                 mend every notebook in book/
-    python tools/notebooks.py --check         change nothing; say what is wrong and exit with 1
-    python tools/notebooks.py --run FILE ...  run, and keep the outputs that the tests compare
-    python tools/notebooks.py --stamp OWNER/NAME [--reference main]   publish under that name
+    python tools/book/notebooks.py                 bring every notebook of book/ into that form
+    python tools/book/notebooks.py --check         change nothing; say what is wrong, exit with 1
+    python tools/book/notebooks.py --run FILE ...  run, and keep the outputs that the tests compare
+    python tools/book/notebooks.py --stamp OWNER/NAME [--reference main]   publish under that name
 
-A notebook is mended so: lasting cell ids, outputs of checked cells only and no pictures among
-them, execution counts as of one run, no metadata but what the book reads, solutions folded
-everywhere.
+The form: cell ids that last, outputs of checked cells only and no pictures among them, execution
+counts as of one run, no metadata except what the book reads, solutions folded everywhere.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ from typing import Any
 import nbformat
 import yaml
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 TEMPLATE = Path(__file__).with_name("first_cell.py")
 CHECKED = "nbval-check-output"  # a tag of nbval's: its cells print the same everywhere
 KEPT = ("tags", "mystnb", "jupyter", "cellView")
-# What an editor makes up anew for every cell; names last.
+# Editors give every cell a random id, and a new one each time; names last.
 RANDOM_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f-]+)?")
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -35,6 +34,12 @@ METADATA = {
 }
 Cell = Any
 Colab = dict[str, str]
+
+
+def notebooks(root: Path = ROOT) -> list[Path]:
+    """The book's notebooks, in order."""
+    files = (root / "book").rglob("*.ipynb")
+    return sorted(path for path in files if ".ipynb_checkpoints" not in path.parts)
 
 
 def settings(root: Path) -> Colab:
@@ -53,7 +58,7 @@ def first_cell(root: Path, colab: Colab) -> str:
 
 
 def badge(path: Path, root: Path, colab: Colab) -> str:
-    """A link, not a picture: a picture would be another host's."""
+    """A link to Colab. It is no picture: that would be loaded from another host."""
     place = path.resolve().relative_to(root.resolve()).as_posix()
     blob = f"{colab['repository']}/blob/{colab['reference']}/{place}"
     return f"[Open this chapter in Colab ↗](https://colab.research.google.com/github/{blob})"
@@ -61,8 +66,7 @@ def badge(path: Path, root: Path, colab: Colab) -> str:
 
 def normalise(notebook: Any, path: Path, root: Path = ROOT) -> None:
     """Bring a notebook into the form that is committed, in place."""
-    colab = settings(root)
-    set_first_cells(notebook, path, root, colab)
+    set_first_cells(notebook, path, root)
     notebook.metadata = nbformat.from_dict(METADATA)
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     name_cells(notebook.cells)
@@ -75,13 +79,14 @@ def normalise(notebook: Any, path: Path, root: Path = ROOT) -> None:
         fold(cell)
         if cell.cell_type == "code":
             count += 1
-            # nbval takes a cell without one for a cell that was never run.
+            # Without a count, nbval thinks that the cell was never run.
             cell.execution_count = count
             cell.outputs = kept_outputs(cell)
 
 
-def set_first_cells(notebook: Any, path: Path, root: Path, colab: Colab) -> None:
-    """The title first, the way to Colab if there is one, the setup cell before any other code."""
+def set_first_cells(notebook: Any, path: Path, root: Path) -> None:
+    """The title first, the link to Colab if there is one, the setup cell before any other code."""
+    colab = settings(root)
     cells = [cell for cell in notebook.cells if cell.get("id") not in ("setup", "colab")]
     title = 1 if cells and cells[0].cell_type == "markdown" else 0
     setup = nbformat.v4.new_code_cell(first_cell(root, colab), id="setup")
@@ -127,16 +132,12 @@ def fold(cell: Cell) -> None:
 
 
 def kept_outputs(cell: Cell) -> list[Any]:
-    """The text of a checked cell. What nothing compares is printed anew by whoever runs it."""
-    if CHECKED not in cell.metadata.get("tags", []):
-        return []
+    """The text that a checked cell printed; other outputs are made again by every run."""
     kept = []
-    for output in cell.outputs:
+    for output in cell.outputs if CHECKED in cell.metadata.get("tags", []) else []:
         if output.output_type == "stream" and output.name == "stdout":
             kept.append(output)
-        elif output.output_type in ("execute_result", "display_data"):
-            if set(output.data) - {"text/plain"}:
-                continue
+        elif set(output.get("data", ())) == {"text/plain"}:
             output.metadata = nbformat.from_dict({})
             if output.output_type == "execute_result":
                 output.execution_count = cell.execution_count
@@ -144,66 +145,49 @@ def kept_outputs(cell: Cell) -> list[Any]:
     return kept
 
 
-def written(notebook: Any) -> str:
-    """The file's text."""
+def committed_text(path: Path, root: Path = ROOT, *, run: bool = False) -> str:
+    """The text that a notebook should have, if asked with the outputs of a new run."""
+    notebook = nbformat.read(path, as_version=4)
+    normalise(notebook, path, root)
+    if run:
+        from nbclient import NotebookClient
+
+        NotebookClient(notebook, resources={"metadata": {"path": str(path.parent)}}).execute()
+        normalise(notebook, path, root)
     return str(nbformat.writes(notebook)) + "\n"
 
 
-def mend(path: Path, root: Path = ROOT) -> str:
-    """The text that a notebook should have."""
-    notebook = nbformat.read(path, as_version=4)
-    normalise(notebook, path, root)
-    return written(notebook)
-
-
 def differences(path: Path, root: Path = ROOT) -> list[str]:
-    """What is wrong with a notebook, a sentence each, with what to do."""
-    text = path.read_text(encoding="utf-8")
-    notebook = json.loads(text)
+    """What is wrong with a notebook, one sentence for each finding."""
+    text, wanted = path.read_text(encoding="utf-8"), committed_text(path, root)
+    now, then = (json.loads(one)["cells"] for one in (text, wanted))
     found = []
-    runs = 0
-    for number, cell in enumerate(notebook.get("cells", []), start=1):
-        runs += cell["cell_type"] == "code"
+    for number, (cell, good) in enumerate(zip(now, then, strict=False), start=1):
         where = f"{path.name}, cell {number} ({cell.get('id', 'no id')})"
-        if RANDOM_ID.fullmatch(cell.get("id", "00000000")):
-            found.append(f"{where}: its id does not last")
-        if cell["cell_type"] == "code" and cell.get("execution_count") != runs:
-            found.append(f"{where}: its execution count is not that of a run from top to bottom")
-        if set(cell.get("metadata", {})) - set(KEPT):
-            found.append(f"{where}: it has metadata that nothing reads")
-        for output in cell.get("outputs", []):
-            if output["output_type"] == "error":
-                found.append(f"{where}: it failed when it was last run")
-            elif any(kind.startswith(("image/", "video/")) for kind in output.get("data", {})):
-                found.append(f"{where}: there is a picture in its outputs")
-        if CHECKED in cell.get("metadata", {}).get("tags", []) and not cell.get("outputs"):
+        # In this order, because a cell that is another one has another everything.
+        for part in ("id", "source", "metadata", "execution_count", "outputs"):
+            if cell.get(part) != good.get(part):
+                found.append(f"{where}: {part!r} is not as generated")
+                break
+        if any(output["output_type"] == "error" for output in cell.get("outputs", [])):
+            found.append(f"{where}: it failed when it was last run")
+        if CHECKED in cell["metadata"].get("tags", []) and not cell["outputs"]:
             found.append(
                 f"{where}: its output is to be compared but there is none; "
-                "run tools/notebooks.py --run"
+                "run tools/book/notebooks.py --run"
             )
-    if text != mend(path, root) and not found:
-        found.append(f"{path.name}: its first cell, ids, metadata or outputs are not as generated")
+    if text != wanted and not found:
+        found.append(f"{path.name}: its cells or its metadata are not as generated")
     return found
 
 
-def execute(path: Path) -> None:
-    """Run a notebook where it lies and keep what it printed."""
-    from nbclient import NotebookClient
-
-    notebook = nbformat.read(path, as_version=4)
-    normalise(notebook, path)
-    NotebookClient(notebook, resources={"metadata": {"path": str(path.parent)}}).execute()
-    normalise(notebook, path)
-    path.write_text(written(notebook), encoding="utf-8")
-
-
 def stamp(repository: str, reference: str, root: Path = ROOT) -> None:
-    """Write the repository into _config.yml, from where badges and first cells take it."""
+    """Write the repository into _config.yml, where badges and first cells take it from."""
     if repository and not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
         sys.exit(f"REPO is {repository!r}; it must be owner/name, as in REPO=ada/destseg.")
     config = root / "_config.yml"
-    text = config.read_text(encoding="utf-8")
     lines = f'colab:\n  repository: "{repository}"\n  reference: "{reference}"\n'
+    text = config.read_text(encoding="utf-8")
     text, hits = re.subn(r"^colab:\n(?:  .*\n)+", lines, text, flags=re.M)
     if hits != 1:
         sys.exit("_config.yml has lost its section 'colab'; put it back.")
@@ -212,7 +196,7 @@ def stamp(repository: str, reference: str, root: Path = ROOT) -> None:
 
 def main() -> None:
     """Read the command line and do what it says."""
-    parser = argparse.ArgumentParser(description="Keep the book's notebooks fit to be committed.")
+    parser = argparse.ArgumentParser(description="Keep the book's notebooks as they are committed.")
     parser.add_argument("--check", action="store_true", help="change nothing, say what is wrong")
     parser.add_argument("--run", action="store_true", help="run the notebooks first")
     parser.add_argument("--stamp", metavar="OWNER/NAME", help="where the project is published")
@@ -221,20 +205,14 @@ def main() -> None:
     given = parser.parse_args()
     if given.stamp is not None:
         stamp(given.stamp, given.reference)
-    files = given.files or sorted(
-        path for path in (ROOT / "book").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts
-    )
+    files = given.files or notebooks()
     if given.check:
         found = [line for path in files for line in differences(path)]
-        print("\n".join(found), file=sys.stderr, end="\n" if found else "")
         if found:
-            sys.exit("Mend them with: python tools/notebooks.py")
+            sys.exit("\n".join([*found, "Bring them into form: python tools/book/notebooks.py"]))
         return
     for path in files:
-        if given.run:
-            execute(path)
-        else:
-            path.write_text(mend(path), encoding="utf-8")
+        path.write_text(committed_text(path, run=given.run), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,11 @@
-"""Make the trained models that ship: train on a drawn product, measure, save_pretrained.
+"""Make the trained models that ship: train on a drawn category, measure, save.
 
-python -m tools.pretrain component nut wood
+python -m tools.weights.pretrain component nut wood
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -22,10 +21,10 @@ from destseg_lib.runs.train import TrainingJob, train_and_calibrate
 WIDTH, SEGMENTATION_WIDTH = 0.25, 0.125  # together 3.7 MB at half precision
 
 
-def main() -> int:
-    """Train, measure and save_pretrained each product that is named."""
+def main() -> None:
+    """Train, measure and save each category that is named."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("products", nargs="+")
+    parser.add_argument("categories", nargs="+")
     parser.add_argument("--runs", type=Path, default=Path("runs/pretrain"))
     parser.add_argument("--world", type=Path, default=Path("data/world"))
     parser.add_argument("--student-steps", type=int, default=1000)
@@ -34,7 +33,7 @@ def main() -> int:
     options = parser.parse_args()
     keep_freed_memory()
     recipe = RECIPES["tiny"]()
-    for name in options.products:
+    for name in options.categories:
         config = replace(
             recipe,
             student=replace(recipe.student, steps=options.student_steps),
@@ -52,14 +51,14 @@ def main() -> int:
             "product": name,
             "figures": asdict(evaluation.final),
             "cosine_product": asdict(evaluation.student),
-            "command": f"python -m tools.pretrain {name} --student-steps {options.student_steps} "
+            "command": f"python -m tools.weights.pretrain {name} "
+            f"--student-steps {options.student_steps} "
             f"--segmentation-steps {options.segmentation_steps} --seed {options.seed}",
         }
         path = WEIGHTS / f"{PREFIX}{name}{SUFFIX}"
         save_pretrained(out, path, known)
         print(path.name, path.stat().st_size, known["figures"], flush=True)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

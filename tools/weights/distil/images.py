@@ -332,7 +332,6 @@ def _bricks(random: Random, size: int) -> NDArray[Any]:
     if random.random() < 0.3:
         shade = (row + column) % 2
     gap = random.uniform(0, 0.15)
-    edge = np.minimum(np.abs((v * rows) % 1 - 0.5), np.abs(along % 1 - 0.5))
     edge = np.maximum(np.abs((v * rows) % 1 - 0.5), np.abs(along % 1 - 0.5))
     return np.where(edge > 0.5 - gap, random.random(), shade * random.uniform(0.2, 1))
 

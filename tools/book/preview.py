@@ -1,7 +1,7 @@
-"""Build one page of the book and look at it as the tests do: `make page PAGE=book/NAME`.
+"""Build one page of the book and check it as the tests do: `make page PAGE=book/NAME`.
 
-What is wrong with it is printed, and pictures of it lie beside it: at a desk, on a telephone, in
-the dark. Links to other pages are not followed here; the whole build does that.
+It prints what is wrong with the page and leaves pictures of it: at a desk, on a telephone, in the
+dark. Links to other pages are not followed here; the whole build does that.
 """
 
 from __future__ import annotations
@@ -14,18 +14,13 @@ from pathlib import Path
 import yaml
 from playwright.sync_api import sync_playwright
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from tests.browser import checks  # noqa: E402
 from tests.browser.conftest import NAMES, serve  # noqa: E402
 
-VIEWS = {
-    "desk": {},
-    "desk-dark": {"dark": True},
-    "telephone": {"narrow": True},
-    "telephone-dark": {"narrow": True, "dark": True},
-}
+VIEWS = ("desk", "desk-dark", "telephone", "telephone-dark")
 
 
 def build(page: str, out: Path) -> Path:
@@ -42,34 +37,35 @@ def build(page: str, out: Path) -> Path:
 
 
 def look(html: Path, page: str, out: Path) -> list[str]:
-    """Everything the browser tests ask of a page, and its pictures."""
+    """What the browser tests find wrong with a page; its pictures go into ``out``."""
     program = next(filter(None, map(shutil.which, NAMES)), None)
     if not program:
-        return ["there is no Chromium here, so nobody has looked at it"]
+        return ["there is no Chromium here, so the page was not checked"]
     server = serve(html)  # axe-core reads style sheets, which a browser does not let it from disk
     root = f"http://127.0.0.1:{server.server_port}/"
     axe = ROOT / "_vendor" / "axe.min.js"
     found = [f"a cell failed: {log}" for log in html.rglob("*.err.log")]
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        for name, view in VIEWS.items():
-            with checks.visit(browser, f"{root}{page}.html", root, **view) as seen:
+        for name in VIEWS:
+            narrow, dark = name.startswith("telephone"), name.endswith("dark")
+            address = f"{root}{page}.html"
+            with checks.visit(browser, address, root, narrow=narrow, dark=dark) as seen:
                 seen.page.screenshot(path=out / f"{name}.png", full_page=True)
-                seen_here = checks.fits(seen.page)
+                wrong = checks.fits(seen.page) + checks.accessible(seen.page, axe)
                 if name == "desk":
-                    seen_here += checks.described(seen.page) + checks.alive(seen.page)
-                    seen_here += checks.quiet(seen) + checks.light_enough(seen, html, root)
-                seen_here += checks.accessible(seen.page, axe)
-                if view.get("dark"):
-                    seen_here += checks.dark_enough(seen.page)
-                found += [f"{name}: {line}" for line in seen_here]
+                    wrong += checks.described(seen.page) + checks.alive(seen.page)
+                    wrong += checks.quiet(seen) + checks.light_enough(seen, html, root)
+                if dark:
+                    wrong += checks.dark_enough(seen.page)
+                found += [f"{name}: {line}" for line in wrong]
         browser.close()
     server.shutdown()
     return found
 
 
 def main() -> None:
-    """Build and look."""
+    """Build and check."""
     if len(sys.argv) != 2:
         sys.exit("Give one page, as in: make page PAGE=book/02_measuring")
     page = Path(sys.argv[1]).with_suffix("").as_posix()

@@ -4,8 +4,6 @@ The student of this distillation becomes the built-in *teacher* of the library. 
 random weights, sees nothing but ``images.Pool``, and learns to give the real teacher's features at
 the three levels. Everything is drawn from the seed. State is saved as it goes; the same command
 continues a run that was stopped.
-
-    python -m tools.distil --out runs/distil --steps 20000
 """
 
 from __future__ import annotations
@@ -29,12 +27,12 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from destseg_lib.device import autocast, resolve_precision
+from destseg_lib.files import write_whole
 from destseg_lib.resnet import ResNetTrunk, initialise
 from destseg_lib.teacher import Teacher, normalise
-from tools.distil.images import Pool
+from tools.weights.distil.images import Pool
 
 SIZES = (64, 128, 256)  # channels of the three stages
-LEVEL_WEIGHTS = (1.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,6 @@ class Distillation:
     fall_size: int = 128  # side of the pictures during the fall
     lr: float = 5e-2
     weight_decay: float = 1e-2
-    optimiser: str = "muon"
     seed: int = 0
     pictures: int = 2500
     textures: int = 400
@@ -161,9 +158,7 @@ def distil(teacher: Teacher, plan: Distillation, out: Path, *, save_every: int =
             with torch.no_grad():
                 targets = [t.float() for t in teacher(x)]
             outputs = [s.float() for s in trunk(x)]
-        loss = sum(
-            w * level_loss(s, t) for w, s, t in zip(LEVEL_WEIGHTS, outputs, targets, strict=True)
-        )
+        loss = sum(level_loss(s, t) for s, t in zip(outputs, targets, strict=True))
         for optimiser in optimisers:
             optimiser.zero_grad()
         loss.backward()
@@ -189,15 +184,13 @@ def level_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def make_optimisers(trunk: nn.Module, plan: Distillation) -> list[torch.optim.Optimizer]:
-    """Muon for the convolutions but the first, AdamW for the rest (or for all)."""
+    """Muon for all convolutions except the first, AdamW for the rest."""
     weights = dict(trunk.named_parameters())
     inner = [w for n, w in weights.items() if w.ndim == 4 and n != "conv1.weight"]
-    if plan.optimiser != "muon":
-        inner = []
     ids = {id(w) for w in inner}
     rest = [w for w in weights.values() if id(w) not in ids]
     adam = torch.optim.AdamW(rest, lr=plan.lr, weight_decay=plan.weight_decay, betas=(0.9, 0.98))
-    return [adam, *([Muon(inner, plan.lr, plan.weight_decay)] if inner else [])]
+    return [adam, Muon(inner, plan.lr, plan.weight_decay)]
 
 
 def set_rate(optimisers: list[torch.optim.Optimizer], plan: Distillation, step: int) -> None:
@@ -210,7 +203,7 @@ def set_rate(optimisers: list[torch.optim.Optimizer], plan: Distillation, step: 
 
 
 def batches(plan: Distillation, start: int) -> Iterator[NDArray[np.uint8]]:
-    """A batch a step, drawn one step ahead in a thread while the networks work."""
+    """One batch per step, drawn one step ahead in a thread while the networks work."""
     pool = Pool(plan.pictures, plan.textures, (plan.seed, start))
     falling = round(plan.steps * (1 - plan.fall))
 
@@ -244,15 +237,14 @@ def record(
 
 
 def save(out: Path, step: int, trunk: nn.Module, optimisers: list[Any], plan: Distillation) -> None:
-    """All that a continued run needs, written whole or not at all."""
+    """Write all that a continued run needs, whole or not at all."""
     state = {
         "step": step,
         "plan": asdict(plan),
         "trunk": trunk.state_dict(),
         "optimisers": [optimiser.state_dict() for optimiser in optimisers],
     }
-    torch.save(state, out / "state.new")
-    (out / "state.new").replace(out / "state.pt")
+    write_whole(out / "state.pt", lambda file: torch.save(state, file))
 
 
 def restore(path: Path, trunk: nn.Module, optimisers: list[Any], plan: Distillation) -> int:
@@ -267,5 +259,5 @@ def restore(path: Path, trunk: nn.Module, optimisers: list[Any], plan: Distillat
 
 
 def last_seconds(out: Path) -> float:
-    """Seconds of training that a stopped run had behind it."""
+    """Seconds of training before a stopped run was stopped."""
     return float(json.loads((out / "curve.jsonl").read_text().splitlines()[-1])["seconds"])

