@@ -23,11 +23,12 @@ import torch
 from destseg_lib.device import keep_freed_memory, resolve_device
 from destseg_lib.drawn.dataset import WORLD
 from destseg_lib.errors import DeSTSegError
+from destseg_lib.files import append_json_line
 from destseg_lib.model import DeSTSeg
-from destseg_lib.runs.budget import seconds_a_step
+from destseg_lib.runs.budget import seconds_per_step
 from destseg_lib.studies.records import (
+    RECORDS,
     STUDENTS,
-    append_record,
     claimed_folder,
     missing_trials,
     read_records,
@@ -35,7 +36,7 @@ from destseg_lib.studies.records import (
 from destseg_lib.studies.study import Study, read_study
 from destseg_lib.studies.trial import Trial, run_trial, student_file, training_images, trials
 from destseg_lib.studies.workbench import Workbench
-from destseg_lib.training import phase_config, phases_of, prepare
+from destseg_lib.training import move_to_device, phase_config, phases_of
 
 STUDIES = Path("results/studies")
 LONGEST = 100  # minutes of one run
@@ -72,7 +73,7 @@ def estimate(trial: Trial, bench: Workbench) -> float:
     """Seconds that a trial will take, from a few of its own steps; a kept student costs none."""
     model = DeSTSeg(bench.teacher(trial.teacher), trial.config.model)
     images = training_images(trial, bench)
-    measured = seconds_a_step(prepare(model, bench.device), images, trial.config)
+    measured = seconds_per_step(move_to_device(model, bench.device), images, trial.config)
     known = student_file(bench.students, trial).exists()
     return OTHER_WORK + sum(
         phase_config(trial.config, phase).steps * measured[phase]
@@ -105,7 +106,7 @@ def main() -> int:
             continue
         print(f"running   {what}: about {needed / 60:.0f} min", flush=True)
         with claimed_folder(study, out):
-            append_record(out, {**run_trial(trial, bench), "worker": 0})
+            append_json_line(out / RECORDS, {**run_trial(trial, bench), "worker": 0})
         print(f"recorded  {len(read_records(study, out))} of {len(study.keys)}", flush=True)
     return 0
 

@@ -14,7 +14,7 @@ import torch
 from destseg_lib import cli
 from destseg_lib.cli import reproduce
 from destseg_lib.config import ModelConfig, TrainingConfig, config_to_dict
-from destseg_lib.drawn.dataset import Counts, write_category
+from destseg_lib.drawn.dataset import ImageCounts, write_category
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.studies.paper_tables import (
     find_data,
@@ -48,7 +48,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two categories in MVTec AD's layout, each with 3 good test images and one of each defect."""
     folder = tmp_path_factory.mktemp("mvtec")
     for name in ("metal", "wood"):
-        write_category(name, folder, 64, Counts(6, 3, 1), progress=False)
+        write_category(name, folder, 64, ImageCounts(6, 3, 1), progress=False)
     return folder
 
 

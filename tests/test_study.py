@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from destseg_lib import cli
-from destseg_lib.drawn.dataset import Counts, write_category
+from destseg_lib.drawn.dataset import ImageCounts, write_category
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.evaluation.tables import KEYS
+from destseg_lib.evaluation.tables import METRIC_NAMES
+from destseg_lib.files import append_json_line
 from destseg_lib.studies import run as engine
 from destseg_lib.studies.records import (
     RECORDS,
     STUDY,
-    append_record,
     claimed_folder,
     missing_trials,
     read_folder,
@@ -65,7 +65,7 @@ image_auroc = 98.6
 @pytest.fixture(scope="module")
 def category(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("world")
-    return write_category("metal", folder, 64, Counts(6, 3, 1), progress=False)
+    return write_category("metal", folder, 64, ImageCounts(6, 3, 1), progress=False)
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def run(study: Study, out: Path, **options: object) -> list[dict]:
 
 
 def figures(record: dict) -> dict:
-    return {key: record[key] for key in (*KEYS, "cosine_product", "defects", "student")}
+    return {key: record[key] for key in (*METRIC_NAMES, "cosine_product", "defects", "student")}
 
 
 # Declaring
@@ -174,7 +174,9 @@ def test_a_trial_gives_what_the_commands_give(study, category, tmp_path):
     command = ["evaluate", "--run", str(out), "--data", str(category), "--json", str(file)]
     assert cli.main([*command, "--device", "cpu", "--quiet"]) == 0
     expected = json.loads(file.read_text())
-    assert {key: record[key] for key in KEYS} == {key: expected[key] for key in KEYS}
+    assert {key: record[key] for key in METRIC_NAMES} == {
+        key: expected[key] for key in METRIC_NAMES
+    }
     assert json.loads(json.dumps(record["config"])) == expected["config"]
 
 
@@ -291,7 +293,7 @@ def test_the_mode_chooses_the_teacher_and_the_folder_keeps_it(study, tmp_path, m
 def test_categories_of_one_name_in_two_folders_are_kept_apart(study, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for n, line in enumerate(("lineA", "lineB")):
-        write_category("metal", tmp_path / line, 64, Counts(6, 3, 1), seed=n, progress=False)
+        write_category("metal", tmp_path / line, 64, ImageCounts(6, 3, 1), seed=n, progress=False)
     both = replace(study, categories=("lineA/metal", "lineB/metal"), seeds=(0,))
     records = run(both, tmp_path / "out")
     assert [r["category"] for r in records] == ["lineA/metal"] * 3 + ["lineB/metal"] * 3
@@ -332,7 +334,7 @@ def test_images_and_textures_kept_in_files_are_the_same_and_made_once(study, tmp
     assert len(list((tmp_path / "decoded").glob("*.npy"))) == 3
     assert (made[0][0].textures != made[0][1].textures).any()
     # The second to come makes nothing.
-    monkeypatch.setattr("destseg_lib.studies.workbench.procedural_textures", None)
+    monkeypatch.setattr("destseg_lib.studies.workbench.draw_textures", None)
     for trial, kept in zip((one, other), made[1], strict=True):
         assert (training_images(trial, second).textures == kept.textures).all()
 
@@ -382,7 +384,7 @@ def test_a_damaged_record_is_named_and_not_passed_over(study, tmp_path):
     (tmp_path / RECORDS).unlink()
     (tmp_path / RECORDS).mkdir()
     with pytest.raises(DeSTSegError, match="could not be written"):
-        append_record(tmp_path, {})
+        append_json_line(tmp_path / RECORDS, {})
 
 
 # The studies that ship, and the command

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.evaluation.tables import KEYS
+from destseg_lib.evaluation.tables import METRIC_NAMES
 from destseg_lib.studies.study import Study, short_names
 
 DRAWS = 10_000
@@ -73,14 +73,15 @@ def compare(
     Args:
         study: the study.
         records: its records, as ``read_records`` gives them; failed ones count as missing.
-        metric: a name in ``tables.KEYS``.
+        metric: a name in ``tables.METRIC_NAMES``.
         seed: seed of the bootstrap.
 
     Raises:
         DeSTSegError: there is no such metric.
     """
-    if metric not in KEYS:
-        raise DeSTSegError(f"there is no metric {metric!r}; choose one of {', '.join(KEYS)}")
+    if metric not in METRIC_NAMES:
+        names = ", ".join(METRIC_NAMES)
+        raise DeSTSegError(f"there is no metric {metric!r}; choose one of {names}")
     places = [(category, s) for category in study.categories for s in study.seeds]
     values = {
         (r["variant"], r["category"], r["seed"]): r[metric]

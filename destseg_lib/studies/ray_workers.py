@@ -29,12 +29,13 @@ from destseg_lib import __version__
 from destseg_lib.config import Precision
 from destseg_lib.device import keep_freed_memory, resolve_device, resolve_precision
 from destseg_lib.errors import DeSTSegError
+from destseg_lib.files import append_json_line
 from destseg_lib.studies.cluster import Share, cluster_address, connected, first_line, share_out
 from destseg_lib.studies.records import (
     DECODED,
+    RECORDS,
     STUDENTS,
     Record,
-    append_record,
     claimed_folder,
     failure_record,
     missing_trials,
@@ -180,7 +181,7 @@ def _run_tasks(
                     continue
                 died = WorkerDiedError("the worker's process ended (killed, or out of memory)")
                 record = failure_record(trial, died, tries=deaths[trial.key])
-            append_record(out, {**record, "worker": worker})
+            append_json_line(out / RECORDS, {**record, "worker": worker})
             bar.update()
             bar.set_postfix_str(f"{trial.variant}, {trial.category}, seed {trial.seed}")
     finally:  # Ray itself may go on, if the caller started it

@@ -9,7 +9,6 @@ decoded/        decoded images, where several workers share them
 from __future__ import annotations
 
 import json
-import os
 import sys
 import traceback
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from destseg_lib.config import Precision
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.files import read_json, write_json
+from destseg_lib.files import read_json, read_json_lines, write_json
 from destseg_lib.studies.study import TEACHER, Study, short_names, study_from_dict
 from destseg_lib.studies.trial import Trial, trials
 
@@ -54,7 +53,6 @@ def claimed_folder(study: Study, out: Path) -> Iterator[None]:
             f"{out} cannot be made a folder ({error}); choose another --out"
         ) from None
     try:
-        _drop_partial_line(out / RECORDS)
         if (out / STUDY).exists():
             _check_same_study(study, out)
         else:
@@ -87,7 +85,7 @@ def read_records(study: Study, out: Path) -> list[Record]:
     """
     spelling = {short: name for name, short in short_names(study.categories).items()}
     last = {}
-    for record in _lines(out / RECORDS):
+    for record in read_json_lines(out / RECORDS):
         record["category"] = spelling.get(record["category"], record["category"])
         last[record["variant"], record["category"], record["seed"]] = record
     return [last[key] for key in study.keys if key in last]
@@ -143,25 +141,6 @@ def with_one_precision(
     )
 
 
-def append_record(out: Path, record: Record) -> None:
-    """Add a record; it is on the disk when this returns.
-
-    Raises:
-        DeSTSegError: it could not be written.
-    """
-    line = json.dumps(record, allow_nan=False) + "\n"
-    try:
-        with (out / RECORDS).open("a", encoding="utf-8") as file:
-            file.write(line)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise DeSTSegError(
-            f"{out / RECORDS} could not be written ({error}); free some space and give the "
-            "command again: the runs that are recorded are kept"
-        ) from error
-
-
 def failure_record(trial: Trial, error: BaseException, tries: int) -> Record:
     """The record of a trial that could not be run."""
     last = traceback.extract_tb(error.__traceback__)[-1:]
@@ -200,27 +179,3 @@ def _check_same_study(study: Study, out: Path) -> None:
                 f"{out} holds another study, or this one before it was changed: {name} was {old} "
                 f"and is now {new}; choose another --out"
             )
-
-
-def _lines(path: Path) -> Iterator[Record]:
-    if not path.exists():
-        return
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            record: Record = json.loads(line)
-            yield {key: record[key] for key in ("variant", "category", "seed", "status")} | record
-        except (ValueError, TypeError, KeyError):
-            raise DeSTSegError(
-                f"{path}, line {number} is not a record; remove the line, and its run is made again"
-            ) from None
-
-
-def _drop_partial_line(path: Path) -> None:
-    """Remove the part of a line that a kill left, so that no later record follows it."""
-    if not path.exists():
-        return
-    content = path.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        with path.open("rb+") as file:
-            file.truncate(whole)

@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.evaluation.tables import HEADINGS, markdown_table
+from destseg_lib.evaluation.tables import METRIC_TITLES, markdown_table
 from destseg_lib.studies.compare import LEVEL, Row, compare, unfinished
 from destseg_lib.studies.study import Study, short_names
 
@@ -35,7 +35,7 @@ def write_report(study: Study, records: list[dict[str, Any]], out: Path) -> Path
         out.mkdir(parents=True, exist_ok=True)
         _write_csv(tables, out / "report.csv")
         for name, rows in tables.items():
-            _picture(rows, HEADINGS[name], study.reference).savefig(out / f"{name}.svg")
+            _picture(rows, METRIC_TITLES[name], study.reference).savefig(out / f"{name}.svg")
         text = markdown(study, tables, unfinished(study, records))
         (out / "report.md").write_text(text, encoding="utf-8")
     except OSError as error:
@@ -60,12 +60,13 @@ def markdown(study: Study, tables: dict[str, tuple[Row, ...]], problems: list[st
         lines += [f"**{len(problems)} runs are missing; no number below contains them:**", ""]
         lines += [*(f"- {problem}" for problem in problems), ""]
     for name, rows in tables.items():
+        title = METRIC_TITLES[name]
         cells = [_cells(row, study.reference) for row in rows]
         means = "; ".join(f"{variant} {mean}" for variant, mean, *_ in cells if mean)
         alternative = (
-            f"{HEADINGS[name]} of each variant with its interval against {study.reference}: {means}"
+            f"{title} of each variant with its interval against {study.reference}: {means}"
         )
-        lines += [f"## {HEADINGS[name]}", "", markdown_table(COLUMNS, cells), ""]
+        lines += [f"## {title}", "", markdown_table(COLUMNS, cells), ""]
         lines += [f"![{alternative}]({name}.svg)", ""]
     return "\n".join(lines)
 

@@ -11,10 +11,11 @@ from tqdm.auto import tqdm
 
 from destseg_lib.device import resolve_precision
 from destseg_lib.errors import DeSTSegError
+from destseg_lib.files import append_json_line
 from destseg_lib.studies.records import (
+    RECORDS,
     STUDENTS,
     Record,
-    append_record,
     claimed_folder,
     failure_record,
     missing_trials,
@@ -64,7 +65,7 @@ def run_study(
             for trial in bar:
                 bar.set_postfix_str(f"{trial.variant}, {trial.category}, seed {trial.seed}")
                 record = run_with_retries(trial, lambda t: run_trial(t, bench), retries)
-                append_record(out, {**record, "worker": 0})
+                append_json_line(out / RECORDS, {**record, "worker": 0})
     return read_records(study, out)
 
 

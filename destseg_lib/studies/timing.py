@@ -22,13 +22,12 @@ from destseg_lib.batches import PHASES, TrainingImages
 from destseg_lib.config import PhaseConfig, TrainingConfig, config_from_dict
 from destseg_lib.device import describe_device, resolve_precision
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.evaluation.score import BATCH_SIZE, predict_maps
 from destseg_lib.images.folders import find_category
-from destseg_lib.model import DeSTSeg
-from destseg_lib.runs.budget import seconds_a_step
+from destseg_lib.model import PREDICTION_BATCH, DeSTSeg, predict_maps
+from destseg_lib.runs.budget import seconds_per_step
 from destseg_lib.studies.trial import Trial
 from destseg_lib.teacher import load_teacher
-from destseg_lib.training import prepare
+from destseg_lib.training import move_to_device
 
 
 @dataclass(frozen=True)
@@ -101,14 +100,14 @@ def measure_timing(
         config = replace(one, student=phase, segmentation=phase, precision=precision)
         shape = (2, config.batch_size, config.image_size, config.image_size, 3)
         images = TrainingImages(*np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
-        model = prepare(DeSTSeg(load_teacher("random"), config.model), device)
-        rates = seconds_a_step(model, images, config, steps)
-        pixels = images.good[np.arange(2 * BATCH_SIZE) % len(images.good)]
+        model = move_to_device(DeSTSeg(load_teacher("random"), config.model), device)
+        rates = seconds_per_step(model, images, config, steps)
+        pixels = images.good[np.arange(2 * PREDICTION_BATCH) % len(images.good)]
         maps = predict_maps(model, pixels, precision=precision, progress=False)
         ended = [time.perf_counter() for _ in maps]  # the first batch warms up
         seconds: dict[str, float] = {"evaluation": ended[1] - ended[0]}
         seconds.update((name, rate) for name, rate in rates.items())
-        timed.append((config, seconds, BATCH_SIZE))
+        timed.append((config, seconds, PREDICTION_BATCH))
     return _timing(timed, f"{steps} steps of each phase timed on {describe_device(device)}")
 
 

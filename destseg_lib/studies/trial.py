@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +13,21 @@ import numpy as np
 import torch
 from filelock import FileLock
 from safetensors.torch import save as to_safetensors
-from tqdm.auto import tqdm
 
 from destseg_lib.batches import Phase, TrainingImages
 from destseg_lib.config import TrainingConfig, config_to_dict
 from destseg_lib.device import resolve_precision
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.evaluation.evaluate import evaluate_category
-from destseg_lib.evaluation.tables import KEYS
 from destseg_lib.files import write_whole
 from destseg_lib.model import DeSTSeg
-from destseg_lib.runs.checkpoint import trained_weights
+from destseg_lib.runs.inputs import hold_out
 from destseg_lib.runs.provenance import provenance
-from destseg_lib.runs.run import Run, hold_out
+from destseg_lib.runs.run import Run, trained_weights
 from destseg_lib.studies.study import TEACHER, Study
 from destseg_lib.studies.workbench import Workbench
 from destseg_lib.teacher import read_weights_file
-from destseg_lib.training import phase_config, prepare, start_phase, train_phase
+from destseg_lib.training import move_to_device, start_phase, train_phase
 
 # Beside the images and the teacher, these decide how a student comes out.
 STUDENT_SETTINGS = (
@@ -96,7 +94,7 @@ def run_trial(trial: Trial, bench: Workbench) -> dict[str, Any]:
     config = replace(trial.config, precision=precision)
     images, teacher = training_images(trial, bench), bench.teacher(trial.teacher)
     model = DeSTSeg(teacher, config.model, torch.Generator().manual_seed(config.seed))
-    model = prepare(model, bench.device)
+    model = move_to_device(model, bench.device)
     seconds = {"setup": round(time.perf_counter() - started, 2)}
     seconds["student"] = _train_student(trial, model, images, config, bench)
     seconds["segmentation"] = 0.0
@@ -105,7 +103,7 @@ def run_trial(trial: Trial, bench: Workbench) -> dict[str, Any]:
     started = time.perf_counter()
     model.eval()
     run = Run(model, config, teacher.name, ())
-    whole = evaluate_category(run, bench.category(trial.category), progress=bench.progress)
+    evaluation = evaluate_category(run, bench.category(trial.category), progress=bench.progress)
     seconds["evaluation"] = round(time.perf_counter() - started, 2)
     return {
         "study": trial.study,
@@ -113,10 +111,10 @@ def run_trial(trial: Trial, bench: Workbench) -> dict[str, Any]:
         "category": trial.category,
         "seed": trial.seed,
         "status": "done",
-        **{key: whole[key] for key in KEYS},
-        "cosine_product": {key: whole["cosine_product"][key] for key in KEYS},
-        "defects": whole["defects"],
-        "images": {"train": len(images.good), **whole["images"]},
+        **asdict(evaluation.final),
+        "cosine_product": asdict(evaluation.student),
+        "defects": {name: asdict(found) for name, found in evaluation.defects.items()},
+        "images": {"train": len(images.good), **asdict(evaluation.images)},
         "teacher": {"name": Path(trial.teacher).name, "fingerprint": teacher.fingerprint()},
         "textures": "procedural" if trial.textures is None else Path(trial.textures).name,
         "student": trial.student,
@@ -199,10 +197,7 @@ def _train(
 ) -> float:
     """Train one phase and return its seconds."""
     started = time.perf_counter()
-    steps = phase_config(config, phase).steps
-    with tqdm(total=steps, desc=phase, leave=False, disable=not bench.progress) as bar:
-        for record in train_phase(model, images, config, start_phase(model, config, phase)):
-            bar.update()
-            if record is not None:
-                bar.set_postfix(loss=f"{record.loss:.4g}")
+    state = start_phase(model, config, phase)
+    for _ in train_phase(model, images, config, state, progress=bench.progress):
+        pass
     return round(time.perf_counter() - started, 2)

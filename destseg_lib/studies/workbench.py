@@ -14,12 +14,10 @@ from numpy.typing import NDArray
 from destseg_lib.drawn import CATEGORIES
 from destseg_lib.drawn.dataset import write_category
 from destseg_lib.files import write_whole
-from destseg_lib.images.folders import Category, find_category
-from destseg_lib.images.listing import find_images
+from destseg_lib.images.folders import Category, find_category, find_images
 from destseg_lib.images.load import load_images
-from destseg_lib.runs.train import PROCEDURAL_TEXTURES
+from destseg_lib.runs.inputs import draw_textures
 from destseg_lib.teacher import Teacher, load_teacher
-from destseg_lib.textures import procedural_textures
 
 Pixels = NDArray[np.uint8]  # (N, S, S, 3), RGB
 
@@ -91,16 +89,12 @@ class Workbench:
         ).pixels
 
     def _draw(self, size: int, seed: int) -> Pixels:
-        def draw() -> Pixels:
-            generator = torch.Generator().manual_seed(seed)
-            return procedural_textures(PROCEDURAL_TEXTURES, size, generator)
-
         if self.decoded is None:
-            return draw()
+            return draw_textures(size, seed)
         self.decoded.mkdir(parents=True, exist_ok=True)
         file = self.decoded / f"textures-{size}-{seed}.npy"
         with FileLock(f"{file}.lock"):  # another worker may want the same
             if not file.exists():
-                write_whole(file, lambda opened: np.save(opened, draw()))
+                write_whole(file, lambda opened: np.save(opened, draw_textures(size, seed)))
         mapped: Pixels = np.load(file, mmap_mode="r")
         return mapped
