@@ -136,7 +136,7 @@ class StreamingMetrics:
 
         Returns:
             the same keys, and ``error_bound``: by name, the largest possible absolute difference
-            to the exact figure, from the counts alone (None where the figure is None). It is 0 for
+            to the exact metric, from the counts alone (None where the metric is None). It is 0 for
             ``image_auroc``.
 
         Raises:
