@@ -1,4 +1,4 @@
-"""What several test files share."""
+"""Fixtures that several test files share, and the guard against the network."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """Reference material beside the project; the project itself needs none of it."""
+    """Reference material next to the project; the project itself needs none of it."""
     if not SHARED.is_dir():
         pytest.skip("the reference material is not at ../shared")
     return SHARED
@@ -38,7 +38,7 @@ def open_dir() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
-    """Tiny tensors are slower on several threads, and of other bits: all of a file is on one."""
+    """Run a file on one thread: tiny tensors are slower on several, and round differently."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -179,7 +179,7 @@ def interrupt(*_: Any, **__: Any) -> None:
 def test_ctrl_c_before_there_is_anything_to_save_ends_with_status_130(
     tile: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli, "train_category", interrupt)
+    monkeypatch.setattr(cli, "train_and_calibrate", interrupt)
     assert cli.main(["train", "--data", str(tile), "--out", str(tmp_path / "run"), *TINY]) == 130
     assert capsys.readouterr().err == "destseg: stopped\n"
 
@@ -234,7 +234,7 @@ def test_in_tiny_mode_train_asks_what_to_work_on(
     message = refused(capsys, "train", "--data", "d", "--product", "metal", "--out", "o")
     assert "--data and --product were both given" in message
     message = refused(capsys, "train", "--product", "spoon", "--out", str(tmp_path / "run"))
-    assert "there is no product 'spoon'" in message
+    assert "there is no drawn category 'spoon'" in message
 
 
 def test_in_full_mode_train_says_how_to_get_mvtec_ad(
@@ -255,7 +255,7 @@ def test_a_drawn_product_is_trained_and_evaluated_without_a_path(
     assert (len(made.train), made.has_masks) == (6, True)
     # What was drawn otherwise is not taken for what the command would draw.
     message = refused(capsys, "train", "--product", "metal", "--out", "run")
-    assert "drawn otherwise (size 64 instead of 256" in message
+    assert "drawn with other settings (size 64 instead of 256" in message
 
 
 def test_an_explicit_option_wins_over_the_recipe() -> None:
@@ -355,7 +355,7 @@ def test_several_categories_train_side_by_side_and_are_averaged(tmp_path: Path) 
 def test_what_is_wrong_with_the_last_category_is_told_before_the_first_is_trained(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli, "train_category", fail)
+    monkeypatch.setattr(cli, "train_and_calibrate", fail)
     root, out = tmp_path / "root", tmp_path / "runs"
     for name in ("bolt", "nut"):
         category(root / name)

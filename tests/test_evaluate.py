@@ -23,7 +23,8 @@ from destseg_lib.images.folders import find_category
 from destseg_lib.images.load import load_images
 from destseg_lib.images.read import read_mask
 from destseg_lib.model import predict_maps
-from destseg_lib.runs.run import Run, save_calibration, start_run, train_run
+from destseg_lib.runs.checkpoint import train_with_checkpoints
+from destseg_lib.runs.run import Run, save_calibration, start_run
 from destseg_lib.textures import procedural_textures
 from destseg_lib.training import TrainingImages
 
@@ -65,7 +66,9 @@ def make_run(folder: Path, run: Run, data: Path, calibration: tuple[float, ...] 
     start_run(folder, run.config, teacher, {"category": data.name})
     good = load_images(find_category(data).train, 64, progress=False).pixels
     images = TrainingImages(good, procedural_textures(2, 64, torch.Generator().manual_seed(0)))
-    train_run(folder, DeSTSeg(teacher, run.config.model), images, run.config, progress=False)
+    train_with_checkpoints(
+        folder, DeSTSeg(teacher, run.config.model), images, run.config, progress=False
+    )
     save_calibration(folder, calibration)
     return folder
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from destseg_lib import cli
-from destseg_lib.drawn.dataset import Counts, write_category
+from destseg_lib.drawn.dataset import ImageCounts, write_category
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.evaluation.tables import METRIC_NAMES
 from destseg_lib.studies import run as engine
@@ -55,7 +55,7 @@ image_auroc = 98.6
 @pytest.fixture(scope="module")
 def category(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("world")
-    return write_category("metal", folder, 64, Counts(6, 3, 1), progress=False)
+    return write_category("metal", folder, 64, ImageCounts(6, 3, 1), progress=False)
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from destseg_lib.cli.study import run_reproduce, run_study_part
 from destseg_lib.config import RECIPES
 from destseg_lib.device import keep_freed_memory, resolve_device
 from destseg_lib.drawn import CATEGORIES
-from destseg_lib.drawn.dataset import WORLD, Counts, find_drawn, write_category
+from destseg_lib.drawn.dataset import WORLD, ImageCounts, find_drawn, write_category
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.evaluation.evaluate import evaluate
 from destseg_lib.evaluation.predict import predict
@@ -32,9 +32,10 @@ from destseg_lib.evaluation.tables import results_table
 from destseg_lib.files import write_json
 from destseg_lib.images.download import download
 from destseg_lib.images.folders import find_categories, find_images
-from destseg_lib.runs.run import CONFIG, InterruptedRunError, load_run, read_run
+from destseg_lib.runs.checkpoint import InterruptedRunError
+from destseg_lib.runs.run import CONFIG, load_run, read_run
 from destseg_lib.runs.shipped import load_pretrained
-from destseg_lib.runs.train import TrainingJob, train_category
+from destseg_lib.runs.train import TrainingJob, train_and_calibrate
 
 __all__ = ["RECIPES", "apply_options", "build_parser", "main"]
 
@@ -84,7 +85,7 @@ def run_train(options: argparse.Namespace) -> int:
             _check_resumed(out, options)
     keep_freed_memory()
     for category, out in runs:
-        train_category(category, out, config_for(category.name, options), job)
+        train_and_calibrate(category, out, config_for(category.name, options), job)
         print(f"trained {category.name}: {out}", flush=True)
     return 0
 
@@ -139,7 +140,7 @@ def run_predict(options: argparse.Namespace) -> int:
 
 def run_make_data(options: argparse.Namespace) -> int:
     """``destseg make-data``: products in MVTec AD's layout."""
-    counts = Counts(options.train, options.good, options.defective)
+    counts = ImageCounts(options.train, options.good, options.defective)
     # A name that does not exist is to be known before the first is drawn.
     names = [find_drawn(name).name for name in options.products] or [p.name for p in CATEGORIES]
     for name in names:

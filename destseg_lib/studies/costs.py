@@ -26,11 +26,11 @@ from destseg_lib.config import ModelConfig, PhaseConfig, TrainingConfig, config_
 from destseg_lib.device import describe_device, resolve_precision
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.model import PREDICTION_BATCH, DeSTSeg, predict_maps
-from destseg_lib.runs.budget import seconds_a_step
+from destseg_lib.runs.budget import seconds_per_step
 from destseg_lib.studies.schedule import Job
 from destseg_lib.studies.study import Trial
 from destseg_lib.teacher import load_teacher
-from destseg_lib.training import prepare
+from destseg_lib.training import move_to_device
 
 
 @dataclass(frozen=True)
@@ -136,8 +136,8 @@ def measure_costs(
             model=replace(one.model, segmentation=True),
             precision=resolve_precision(one.precision, device),
         )
-        model = prepare(DeSTSeg(load_teacher("random"), config.model), device)
-        found = seconds_a_step(model, images, config, steps)
+        model = move_to_device(DeSTSeg(load_teacher("random"), config.model), device)
+        found = seconds_per_step(model, images, config, steps)
         student[student_kind(config.model)].append(found["student"])
         segmentation[kind] = found["segmentation"]
         evaluation.append(_seconds_an_image(model, images, config))
