@@ -12,7 +12,7 @@ from pathlib import Path
 from measuring import command_line, report, timed
 
 from destseg_lib.drawn import CATEGORIES
-from destseg_lib.drawn.dataset import Counts, draw_category, write_category
+from destseg_lib.drawn.dataset import ImageCounts, draw_category, write_category
 
 SIZE, COUNT = 256, 200
 
@@ -27,9 +27,9 @@ def main() -> None:
     options = command_line(__doc__).parse_args()
     rates = {}
     for category in CATEGORIES:
-        draw_category(category.name, SIZE, Counts(8, 0, 0), progress=False)  # to warm up
+        draw_category(category.name, SIZE, ImageCounts(8, 0, 0), progress=False)  # to warm up
         (spent,), _ = timed(
-            lambda name: draw_category(name, SIZE, Counts(COUNT, 0, 0), progress=False),
+            lambda name: draw_category(name, SIZE, ImageCounts(COUNT, 0, 0), progress=False),
             category.name,
         )
         rates[category.name] = round(COUNT / spent, 1)

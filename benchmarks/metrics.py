@@ -28,10 +28,10 @@ from destseg_lib.metrics import anomaly_metrics
 
 LIMIT, RECALL, TOP, THRESHOLDS = 0.3, 0.9, 100, 200
 SIX = ("image_auroc", "pixel_auroc", "pixel_ap", "aupro", "iap", "iap90")
-Maps, Masks = NDArray[np.float32], NDArray[np.bool_]
+MapStack, MaskStack = NDArray[np.float32], NDArray[np.bool_]  # (N, H, W)
 
 
-def synthetic_set(count: int, size: int, seed: int = 0) -> tuple[Maps, Masks]:
+def synthetic_set(count: int, size: int, seed: int = 0) -> tuple[MapStack, MaskStack]:
     """A quarter normal; one to four elliptic defects on the others, found with varying success."""
     generator = np.random.default_rng(seed)
     y, x = np.mgrid[:size, :size]
@@ -51,7 +51,7 @@ def synthetic_set(count: int, size: int, seed: int = 0) -> tuple[Maps, Masks]:
     return (1 / (1 + np.exp(-logits))).astype(np.float32), masks
 
 
-def places(masks: Masks) -> list[tuple[NDArray[np.intp], ...]]:
+def places(masks: MaskStack) -> list[tuple[NDArray[np.intp], ...]]:
     """Image, row and column of every pixel of each 8-connected region."""
     found = []
     for i, mask in enumerate(masks):
@@ -62,7 +62,7 @@ def places(masks: Masks) -> list[tuple[NDArray[np.intp], ...]]:
     return found
 
 
-def plain_ranking(maps: Maps, masks: Masks) -> dict[str, float]:
+def plain_ranking(maps: MapStack, masks: MaskStack) -> dict[str, float]:
     scores = [np.sort(one.ravel())[-TOP:].mean() for one in maps]
     return {
         "image_auroc": roc_auc_score(masks.any(axis=(1, 2)), scores),
@@ -71,7 +71,7 @@ def plain_ranking(maps: Maps, masks: Masks) -> dict[str, float]:
     }
 
 
-def plain_iap(maps: Maps, masks: Masks) -> dict[str, float]:
+def plain_iap(maps: MapStack, masks: MaskStack) -> dict[str, float]:
     middles = []
     for place in places(masks):
         scores = np.sort(maps[place])[::-1]
@@ -86,7 +86,7 @@ def plain_iap(maps: Maps, masks: Masks) -> dict[str, float]:
     return {"iap": float(np.mean(rising)), "iap90": float(rising[at])}
 
 
-def aupro_by_region(maps: Maps, masks: Masks) -> float:
+def aupro_by_region(maps: MapStack, masks: MaskStack) -> float:
     normal, regions = maps[~masks], places(masks)
     bar = tqdm(regions, desc="plain AUPRO by region", unit="region")
     return float(np.mean([area_of_region(normal, maps[place]) for place in bar]))
@@ -98,7 +98,7 @@ def area_of_region(normal: NDArray[np.float32], region: NDArray[np.float32]) -> 
     return area_to_limit(*roc_curve(truth, scores, drop_intermediate=False)[:2])
 
 
-def aupro_by_threshold(maps: Maps, masks: Masks) -> float:
+def aupro_by_threshold(maps: MapStack, masks: MaskStack) -> float:
     normal, regions = maps[~masks], places(masks)
     x, y = [0.0], [0.0]
     for threshold in np.linspace(maps.max(), maps.min(), THRESHOLDS):
@@ -114,7 +114,7 @@ def area_to_limit(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
     return float(np.sum(np.diff(x) * (y[1:] + y[:-1])) / 2 / LIMIT)
 
 
-def streamed(maps: Maps, masks: Masks) -> dict[str, Any]:
+def streamed(maps: MapStack, masks: MaskStack) -> dict[str, Any]:
     metrics = StreamingMetrics()
     for one_map, mask in zip(maps, masks, strict=True):
         metrics.update(one_map, mask)
@@ -138,7 +138,7 @@ def main() -> None:
     maps, masks = synthetic_set(max(options.images, 8), 256)
 
     anomaly_metrics(maps[:8], masks[:8])  # load what is loaded on first use
-    sides: dict[str, tuple[Callable[[Maps, Masks], Any], int]] = {
+    sides: dict[str, tuple[Callable[[MapStack, MaskStack], Any], int]] = {
         "one sort, all six": (anomaly_metrics, 5),
         "streamed, all six": (streamed, 3),
         "plain AUROC and AP": (plain_ranking, 1),

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from destseg_lib.config import TrainingConfig
 from destseg_lib.corruption import corrupt, turn_photographs
+from destseg_lib.model import to_tensor
 from destseg_lib.teacher import normalise
 
 Phase = Literal["student", "segmentation"]
@@ -76,14 +77,9 @@ def draw_batch(
 ) -> Batch:
     """The batch of a step, the same whenever it is drawn."""
     generator = step_generator(config.seed, phase, step)
-    good = _to_device(images.good[batch_indices(len(images.good), config, phase, step)], device)
+    good = to_tensor(images.good[batch_indices(len(images.good), config, phase, step)], device)
     good = turn_photographs(good, config.rotation, generator)
     choice = torch.randint(0, len(images.textures), (len(good),), generator=generator).numpy()
-    textures = _to_device(images.textures[choice], device)
+    textures = to_tensor(images.textures[choice], device)
     corrupted = corrupt(good, textures, config.corruption, generator)
     return Batch(normalise(good), normalise(corrupted.images), corrupted.masks)
-
-
-def _to_device(pixels: NDArray[np.uint8], device: torch.device) -> Tensor:
-    """(B, S, S, 3) bytes to (B, 3, S, S) in [0, 1], already in channels-last order."""
-    return torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float().div(255)

@@ -73,7 +73,7 @@ def main() -> int:
             phase: max((r["seconds"] for r in records if r["phase"] == phase), default=0)
             for phase in COLOURS
         },
-        **{name: evaluate_category(run, half(category, name)) for name in HALVES},
+        **{name: evaluate_category(run, half(category, name)).to_dict() for name in HALVES},
         "curve": records,
     }
     options.record.parent.mkdir(parents=True, exist_ok=True)

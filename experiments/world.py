@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from destseg_lib.files import write_json
 from destseg_lib.fusion import distance_map
 from destseg_lib.images.folders import find_category
 from destseg_lib.metrics import anomaly_metrics, image_auroc, image_scores
-from destseg_lib.model import quarter
+from destseg_lib.model import quarter, to_tensor
 from destseg_lib.runs.provenance import provenance
 from destseg_lib.runs.run import Run, load_run, read_run
 from destseg_lib.runs.train import TrainingJob, train_category
@@ -65,7 +65,7 @@ def by_level(run: Run, images: DrawnImages) -> dict[str, dict[str, Any]]:
     maps: dict[str, list[NDArray[np.float32]]] = {name: [] for name in wanted}
     for start in range(0, len(images.test), 16):
         pixels = _resized(images.test[start : start + 16], run.config.image_size)
-        x = normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2).float().to(device) / 255)
+        x = normalise(to_tensor(pixels, device))
         with torch.no_grad(), autocast(device, run.config.precision):
             teacher, student = run.model.features(x)
         # At a quarter of the image, where the levels meet, and only then at the metrics' size.
@@ -100,17 +100,16 @@ def measure(name: str, seed: int, runs: Path, world: Path, teacher: str) -> dict
     train_category(category, out, config, TrainingJob(teacher=teacher))
     seconds = time.perf_counter() - started
     run = load_run(out, resolve_device())
-    whole = evaluate_category(run, category)
-    kept = ("image_auroc", "pixel_auroc", "pixel_ap", "aupro", "iap", "iap90")
+    evaluation = evaluate_category(run, category)
     return {
         "product": name,
         "seed": seed,
         "teacher": teacher,
         "seconds": round(seconds, 1),
-        "images": {"train": len(images.train), **whole["images"]},
+        "images": {"train": len(images.train), **asdict(evaluation.images)},
         "trivial": trivial(images),
-        "final": {key: whole[key] for key in kept},
-        "defects": whole["defects"],
+        "final": asdict(evaluation.final),
+        "defects": {name: asdict(found) for name, found in evaluation.defects.items()},
         "student": by_level(run, images),
         "config": config_to_dict(run.config),
         "teacher_fingerprint": read_run(out)["teacher"]["fingerprint"],

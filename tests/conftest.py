@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 import runpy
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+
+from destseg_lib import DeSTSeg, ModelConfig, TrainingConfig, load_teacher
+from destseg_lib.config import PhaseConfig
+from destseg_lib.runs.run import Run
 
 OFFLINE = Path(__file__).resolve().parent / "offline"
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -23,6 +28,14 @@ def shared() -> Path:
     return SHARED
 
 
+@pytest.fixture
+def open_dir() -> Iterator[Path]:
+    """A folder everybody may enter; pytest's own is for its owner alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
     """Run a file on one thread: tiny tensors are slower on several, and round differently."""
@@ -30,6 +43,17 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def untrained_run() -> Run:
+    """A small model at 64 pixels that was never trained, without calibration scores."""
+    phase = PhaseConfig(steps=1, lr=0.1)
+    config = TrainingConfig(
+        student=phase, segmentation=phase, model=ModelConfig(width=0.125), image_size=64,
+        batch_size=2, precision="fp32", seed=3,
+    )  # fmt: skip
+    return Run(DeSTSeg(load_teacher("random"), config.model).eval(), config, "random", ())
 
 
 # `make` puts the guard on PYTHONPATH, which child processes inherit; a bare `pytest` gets it here.

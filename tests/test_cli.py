@@ -234,7 +234,7 @@ def test_in_tiny_mode_train_asks_what_to_work_on(
     message = refused(capsys, "train", "--data", "d", "--product", "metal", "--out", "o")
     assert "--data and --product were both given" in message
     message = refused(capsys, "train", "--product", "spoon", "--out", str(tmp_path / "run"))
-    assert "there is no product 'spoon'" in message
+    assert "there is no drawn category 'spoon'" in message
 
 
 def test_in_full_mode_train_says_how_to_get_mvtec_ad(
@@ -255,7 +255,7 @@ def test_a_drawn_product_is_trained_and_evaluated_without_a_path(
     assert (len(made.train), made.has_masks) == (6, True)
     # What was drawn otherwise is not taken for what the command would draw.
     message = refused(capsys, "train", "--product", "metal", "--out", "run")
-    assert "drawn otherwise (size 64 instead of 256" in message
+    assert "drawn with other settings (size 64 instead of 256" in message
 
 
 def test_an_explicit_option_wins_over_the_recipe() -> None:
@@ -396,7 +396,7 @@ def test_a_rate_too_small_for_the_held_out_images_is_refused_with_the_number_nee
     folder = str(tile / "test" / "scratch")
     command = ("predict", "--run", str(run), folder, "--out", str(tmp_path / "p"))
     message = refused(capsys, *command, "--fpr", "0.01", "--quiet")
-    assert "it takes 99" in message and "--good" in message
+    assert "at least 99 good images" in message and "--good" in message
 
 
 def test_fewer_images_than_a_batch_and_a_plain_folder_train(tmp_path: Path) -> None:

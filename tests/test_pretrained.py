@@ -12,11 +12,11 @@ from PIL import Image
 from destseg_lib import cli
 from destseg_lib.config import tiny_recipe
 from destseg_lib.drawn import CATEGORIES
-from destseg_lib.drawn.dataset import Counts, draw_category, write_category
+from destseg_lib.drawn.dataset import ImageCounts, draw_category, write_category
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.evaluation.score import predict_maps
 from destseg_lib.images.folders import find_category
 from destseg_lib.metrics import anomaly_metrics
+from destseg_lib.model import predict_maps
 from destseg_lib.runs import shipped as pretrained
 from destseg_lib.runs.run import load_run
 from destseg_lib.runs.shipped import (
@@ -58,7 +58,7 @@ def test_a_model_is_small_and_says_where_it_came_from(name):
 def test_a_model_still_gives_the_figures_in_its_header(name):
     """On the whole test set it was measured on; only the arithmetic may differ."""
     run = load_pretrained(name, CPU)
-    images = draw_category(name, 256, Counts(train=0), progress=False)
+    images = draw_category(name, 256, ImageCounts(train=0), progress=False)
     small = [Image.fromarray(p).resize((128, 128), Image.Resampling.BILINEAR) for p in images.test]
     maps = [
         m.final
@@ -82,7 +82,9 @@ def test_a_product_without_a_model_is_refused_by_name():
 
 
 def trained(tmp_path, teacher):
-    category = find_category(write_category("metal", tmp_path, 32, Counts(6, 1, 1), progress=False))
+    category = find_category(
+        write_category("metal", tmp_path, 32, ImageCounts(6, 1, 1), progress=False)
+    )
     config = with_steps(tiny_recipe(), 2, 2)
     model = replace(config.model, width=0.0625, segmentation_width=0.0625)
     config = replace(config, image_size=32, batch_size=2, model=model, precision="fp32")

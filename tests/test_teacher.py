@@ -14,8 +14,8 @@ from urllib.error import URLError
 import numpy as np
 import pytest
 import torch
+from permissions import message_as_nobody, needs_fork
 from safetensors.torch import save, save_file
-from test_data import message_as_nobody, needs_fork
 from torch import nn
 from torchvision.models import resnet18, resnet34
 

@@ -11,7 +11,6 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from destseg_lib.cli.mode import default_teacher, defaults, describe
 from destseg_lib.cli.options import (
@@ -24,14 +23,15 @@ from destseg_lib.cli.study import run_reproduce, run_study_part
 from destseg_lib.config import RECIPES
 from destseg_lib.device import keep_freed_memory, resolve_device
 from destseg_lib.drawn import CATEGORIES
-from destseg_lib.drawn.dataset import WORLD, Counts, find_drawn, write_category
+from destseg_lib.drawn.dataset import WORLD, ImageCounts, find_drawn, write_category
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.evaluation.evaluate import evaluate, results_table
+from destseg_lib.evaluation.evaluate import evaluate
 from destseg_lib.evaluation.predict import predict
+from destseg_lib.evaluation.result import Evaluation, Summary
+from destseg_lib.evaluation.tables import results_table
 from destseg_lib.files import write_json
 from destseg_lib.images.download import download
-from destseg_lib.images.folders import find_categories
-from destseg_lib.images.listing import find_images
+from destseg_lib.images.folders import find_categories, find_images
 from destseg_lib.runs.run import CONFIG, InterruptedRunError, load_run, read_run
 from destseg_lib.runs.shipped import load_pretrained
 from destseg_lib.runs.train import TrainingJob, train_category
@@ -92,9 +92,9 @@ def run_train(options: argparse.Namespace) -> int:
 def run_evaluate(options: argparse.Namespace) -> int:
     """``destseg evaluate``: print the table, write the JSON and a figure if asked."""
 
-    def save(results: dict[str, Any]) -> None:
+    def save(results: Evaluation | Summary) -> None:
         if options.json is not None:
-            write_json(options.json, results)
+            write_json(options.json, results.to_dict())
 
     device, pretrained = resolve_device(options.device), _pretrained(options.run)
     if options.json is not None:
@@ -139,7 +139,7 @@ def run_predict(options: argparse.Namespace) -> int:
 
 def run_make_data(options: argparse.Namespace) -> int:
     """``destseg make-data``: products in MVTec AD's layout."""
-    counts = Counts(options.train, options.good, options.defective)
+    counts = ImageCounts(options.train, options.good, options.defective)
     # A name that does not exist is to be known before the first is drawn.
     names = [find_drawn(name).name for name in options.products] or [p.name for p in CATEGORIES]
     for name in names:

@@ -19,9 +19,9 @@ from destseg_lib.config import (
 )
 from destseg_lib.device import resolve_device
 from destseg_lib.drawn import CATEGORIES
-from destseg_lib.drawn.dataset import WORLD, Counts, rotation_for
+from destseg_lib.drawn.dataset import WORLD, ImageCounts, rotation_for
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.images.datasets import DATASETS
+from destseg_lib.images.download import DATASETS
 from destseg_lib.runs.run import read_run
 
 # Options that change the configuration, and where in it they go. An option that was not given is
@@ -203,7 +203,7 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_make_data(parser: argparse.ArgumentParser) -> None:
-    counts = Counts()
+    counts = ImageCounts()
     parser.add_argument("products", nargs="*", metavar="CATEGORY", help=f"{_names()}; default: all")
     parser.add_argument(
         "--out", type=Path, default=WORLD, metavar="DIR", help=f"default: {WORLD.as_posix()}"

@@ -13,13 +13,13 @@ import torch
 from numpy.typing import NDArray
 
 from destseg_lib.batches import TrainingImages
-from destseg_lib.runs.budget import fit_to_budget, seconds_a_step
 from destseg_lib.config import TrainingConfig, config_to_dict
-from destseg_lib.images.folders import Category
 from destseg_lib.device import describe_device, resolve_device, resolve_precision
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.images.listing import find_images
-from destseg_lib.model import DeSTSeg
+from destseg_lib.images.folders import Category, find_images
+from destseg_lib.images.load import ImageSet, load_images
+from destseg_lib.model import DeSTSeg, score_images
+from destseg_lib.runs.budget import fit_to_budget, seconds_a_step
 from destseg_lib.runs.run import (
     CALIBRATION,
     CONFIG,
@@ -32,8 +32,6 @@ from destseg_lib.runs.run import (
     start_run,
     train_run,
 )
-from destseg_lib.evaluation.score import score_images
-from destseg_lib.images.load import ImageSet, load_images
 from destseg_lib.teacher import load_teacher
 from destseg_lib.textures import procedural_textures
 from destseg_lib.training import phases_of, prepare

@@ -25,8 +25,7 @@ from destseg_lib.batches import TrainingImages
 from destseg_lib.config import ModelConfig, PhaseConfig, TrainingConfig, config_from_dict
 from destseg_lib.device import describe_device, resolve_precision
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.evaluation.score import BATCH_SIZE, predict_maps
-from destseg_lib.model import DeSTSeg
+from destseg_lib.model import PREDICTION_BATCH, DeSTSeg, predict_maps
 from destseg_lib.runs.budget import seconds_a_step
 from destseg_lib.studies.schedule import Job
 from destseg_lib.studies.study import Trial
@@ -237,8 +236,8 @@ def _noise(config: TrainingConfig) -> TrainingImages:
 
 
 def _seconds_an_image(model: DeSTSeg, images: TrainingImages, config: TrainingConfig) -> float:
-    pixels = images.good[np.arange(2 * BATCH_SIZE) % len(images.good)]
+    pixels = images.good[np.arange(2 * PREDICTION_BATCH) % len(images.good)]
     times = [time.perf_counter()]
     for _ in predict_maps(model, pixels, precision=config.precision, progress=False):
         times.append(time.perf_counter())
-    return (times[-1] - times[1]) / BATCH_SIZE  # the first batch warms up
+    return (times[-1] - times[1]) / PREDICTION_BATCH  # the first batch warms up

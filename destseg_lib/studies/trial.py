@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,8 @@ from destseg_lib.drawn import CATEGORIES
 from destseg_lib.drawn.dataset import write_category
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.evaluation.evaluate import evaluate_category
-from destseg_lib.evaluation.tables import KEYS
 from destseg_lib.files import write_whole
-from destseg_lib.images.folders import Category, find_category
-from destseg_lib.images.listing import find_images
+from destseg_lib.images.folders import Category, find_category, find_images
 from destseg_lib.images.load import load_images
 from destseg_lib.model import DeSTSeg
 from destseg_lib.runs.checkpoint import trained_weights
@@ -173,7 +171,7 @@ def run_trial(trial: Trial, bench: Workbench) -> dict[str, Any]:
     started = time.perf_counter()
     model.eval()
     run = Run(model, config, teacher.name, ())
-    whole = evaluate_category(run, category, progress=bench.progress)
+    evaluation = evaluate_category(run, category, progress=bench.progress)
     seconds["evaluation"] = round(time.perf_counter() - started, 2)
     return {
         "study": trial.study,
@@ -181,10 +179,10 @@ def run_trial(trial: Trial, bench: Workbench) -> dict[str, Any]:
         "category": Path(trial.category).name,
         "seed": trial.seed,
         "status": "done",
-        **{key: whole[key] for key in KEYS},
-        "cosine_product": {key: whole["cosine_product"][key] for key in KEYS},
-        "defects": whole["defects"],
-        "images": {"train": len(images.good), **whole["images"]},
+        **asdict(evaluation.final),
+        "cosine_product": asdict(evaluation.student),
+        "defects": {name: asdict(found) for name, found in evaluation.defects.items()},
+        "images": {"train": len(images.good), **asdict(evaluation.images)},
         "teacher": {"name": Path(trial.teacher).name, "fingerprint": teacher.fingerprint()},
         "textures": "procedural" if trial.textures is None else Path(trial.textures).name,
         "student": trial.student,

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from destseg_lib.evaluation.tables import HEADINGS, markdown_table
+from destseg_lib.evaluation.tables import METRIC_TITLES, markdown_table
 from destseg_lib.studies.compare import LEVEL, Row, compare
 from destseg_lib.studies.run import read_folder
 from destseg_lib.studies.study import trials
@@ -99,7 +99,7 @@ def drawn_categories(folder: Path) -> list[str]:
     alone = [run["seconds"] / 60 for run in every if run["provenance"]["threads"] == most]
     return section(
         "The drawn categories: DeSTSeg against two detectors that know nothing",
-        ["category", "seeds", "mean image", "nearest neighbour", *(HEADINGS[k] for k in keys)],
+        ["category", "seeds", "mean image", "nearest neighbour", *(METRIC_TITLES[k] for k in keys)],
         rows,
         f"In per cent, mean ± standard deviation over seeds; {one['config']['recipe']} recipe, "
         f"{steps(one['config'])}, the {one['teacher']} teacher; {min(alone):.1f} to "
@@ -167,7 +167,7 @@ def teachers(folder: Path) -> list[str]:
             rows.append([teacher, seeds, "distance product", *means(cosine, *keys)])
     return rows and section(
         "Three teachers, the same recipe: magnetic tiles, the reported half",
-        ["teacher", "seeds", "map", *(HEADINGS[key] for key in keys)],
+        ["teacher", "seeds", "map", *(METRIC_TITLES[key] for key in keys)],
         rows,
         "In per cent, mean ± standard deviation over seeds; "
         f"{steps(next(iter(reports.values()))[0]['config'])}.",
@@ -190,7 +190,7 @@ def studies(folder: Path) -> list[str]:
         where = {f"{machine(r['provenance'])}, {commit(r['provenance'])}" for r in done}
         lines += section(
             f"{study.name}: {path.name}, {len(done)} of {len(trials(study))} runs",
-            ["variant", "runs", *(HEADINGS[metric] for metric in SHOWN)],
+            ["variant", "runs", *(METRIC_TITLES[metric] for metric in SHOWN)],
             rows,
             f"In per cent, mean ± standard deviation over seeds; then the difference to "
             f"*{study.reference}*, paired by seed, with its {LEVEL:.0%} bootstrap interval. "
@@ -222,7 +222,7 @@ def photographs(folder: Path) -> list[str]:
         record = read(path)
         report, minutes = record["report"], sum(record["training_seconds"].values()) / 60
         for name, metrics in (("final", report), ("distance product", report["cosine_product"])):
-            rows.append([path.stem, name, *(percent(metrics[key]) for key in HEADINGS)])
+            rows.append([path.stem, name, *(percent(metrics[key]) for key in METRIC_TITLES)])
         config, where = report["config"], report["provenance"]
         notes.append(
             f"- `{path.stem}`: {config['recipe']} recipe, seed {config['seed']}, {steps(config)}, "
@@ -231,7 +231,7 @@ def photographs(folder: Path) -> list[str]:
         )
     return section(
         "Magnetic tiles, the half of the test set that no choice was made on",
-        ["run", "map", *HEADINGS.values()],
+        ["run", "map", *METRIC_TITLES.values()],
         rows,
         "In per cent.",
         "\n".join(notes),

@@ -6,7 +6,7 @@ python -m tools.weights.pretrain component nut wood
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from destseg_lib.config import RECIPES
@@ -19,7 +19,6 @@ from destseg_lib.runs.shipped import PREFIX, SUFFIX, WEIGHTS, pack
 from destseg_lib.runs.train import TrainingJob, train_category
 
 WIDTH, SEGMENTATION_WIDTH = 0.25, 0.125  # together 3.7 MB at half precision
-METRICS = ("image_auroc", "pixel_auroc", "pixel_ap", "aupro", "iap", "iap90")
 
 
 def main() -> None:
@@ -47,11 +46,11 @@ def main() -> None:
         category = find_category(write_category(name, options.world))
         out = options.runs / name
         train_category(category, out, config, TrainingJob(teacher="builtin"))
-        whole = evaluate_category(load_run(out, resolve_device()), category)
+        evaluation = evaluate_category(load_run(out, resolve_device()), category)
         known = {
             "product": name,
-            "figures": {key: whole[key] for key in METRICS},
-            "cosine_product": {key: whole["cosine_product"][key] for key in METRICS},
+            "figures": asdict(evaluation.final),
+            "cosine_product": asdict(evaluation.student),
             "command": f"python -m tools.weights.pretrain {name} "
             f"--student-steps {options.student_steps} "
             f"--segmentation-steps {options.segmentation_steps} --seed {options.seed}",
