@@ -169,7 +169,7 @@ def _add_settings(group: argparse._ArgumentGroup, settings: dict[str, str]) -> N
         elif get_origin(kind) is Literal:
             details = {"choices": get_args(kind)}
         elif get_origin(kind) is tuple:
-            details = {"type": _numbers, "metavar": "F,F,..."}
+            details = {"type": _numbers, "metavar": "N,N,..."}
         flag = f"--no-{_flag(name)}" if kind is bool else f"--{_flag(name)}"
         group.add_argument(flag, dest=f"config.{name}", help=text, **details)
 
