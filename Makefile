@@ -37,7 +37,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 vendor: $(STAMP) ## fetch the JavaScript that the book's pages load (npm, once)
-	@$(PY) tools/vendor.py
+	@$(PY) tools/book/vendor.py
 
 lint: $(STAMP) ## check style and formatting (ruff)
 	$(PY) -m ruff check .
@@ -83,21 +83,21 @@ book: $(EXAMPLE)/evaluation.json vendor ## train on a drawn product, measure, bu
 	  exit 1; }
 	@rm -rf _build/html _build/jupyter_execute  # a page that was not built again must not stand for one that was
 	$(OFFLINE) .venv/bin/jupyter-book build . --path-output . --all -W -n --keep-going
-	@$(PY) tools/check_book.py
+	@$(PY) tools/book/check_book.py
 	@echo "The trained model, its figures and its best and worst cases: $(EXAMPLE)"
 	@echo "The book: open _build/html/index.html in a browser."
 
 page: vendor ## build one page and look at it: PAGE=book/02_measuring
-	$(OFFLINE) $(PY) tools/preview.py $(PAGE)
+	$(OFFLINE) $(PY) tools/book/preview.py $(PAGE)
 
 browser: $(STAMP) ## open every built page in a headless Chromium and play with it (after book)
 	$(OFFLINE) $(PY) -m pytest $(BESIDE) tests/browser
 
 links: $(STAMP) ## ask every address that the built book links to (needs a network)
-	$(PY) tools/check_links.py
+	$(PY) tools/book/check_links.py
 
 colab: $(STAMP) ## say where the book is published: REPO=owner/name, REF=branch or tag; REPO= takes it back
-	$(PY) tools/notebooks.py --stamp "$(REPO)" --reference "$(or $(REF),main)"
+	$(PY) tools/book/notebooks.py --stamp "$(REPO)" --reference "$(or $(REF),main)"
 
 bench: $(STAMP) ## run the benchmarks, each against its plain counterpart
 	@for file in metrics corruption drawing training; do file=benchmarks/$$file.py; echo "== $$file"; $(PY) "$$file" || exit 1; done

@@ -1,6 +1,6 @@
 """Batched corruption against the same algorithm one image at a time in numpy and scipy.
 
-Every side does all that ``corrupt`` does with decoded photographs and textures in [0, 1]: draw a
+Each side does all that ``corrupt`` does with decoded photographs and textures in [0, 1]: draw a
 lattice, evaluate Perlin noise, turn it, threshold it, draw an opacity and blend. ``plain`` is the
 usual way to write it, one image after the other and every pixel of an image at once: each pixel is
 given the gradients of its four corners and four dot products. ``lean`` looks the gradients up and
@@ -12,26 +12,20 @@ Run: ``python benchmarks/corruption.py [--json FILE]``; about half a minute. Lin
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
 import statistics
-import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from measuring import command_line, in_own_process, memory_mib, report, timed
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from destseg_lib.config import CorruptionConfig
 from destseg_lib.corruption import corrupt
 from destseg_lib.device import keep_freed_memory
-from destseg_lib.runs.provenance import provenance
 
 Image = NDArray[np.float32]  # (S, S, 3) in [0, 1]
 Plane = NDArray[np.float64]  # (S, S)
@@ -103,7 +97,7 @@ def plain_corrupt(
 
 
 def measure(side: str, size: int, batch: int, threads: int, repeats: int) -> dict[str, Any]:
-    """Milliseconds an image, repeat by repeat, and peak memory; in a process of its own."""
+    """Milliseconds per image, repeat by repeat, and peak memory; in a process of its own."""
     torch.set_num_threads(threads)
     keep_freed_memory()
     config = CorruptionConfig()
@@ -124,7 +118,8 @@ def measure(side: str, size: int, batch: int, threads: int, repeats: int) -> dic
                 plain_corrupt(image, texture, config, generator, perlin)
 
     before = memory_mib("VmRSS")
-    spent = timed(work, repeats)
+    work()  # to warm up
+    spent, _ = timed(work, times=repeats)
     return {
         "ms_an_image": statistics.median(spent) / batch * 1e3,
         "ms_an_image_repeats": [s / batch * 1e3 for s in spent],
@@ -132,32 +127,8 @@ def measure(side: str, size: int, batch: int, threads: int, repeats: int) -> dic
     }
 
 
-def timed(work: Callable[[], Any], repeats: int) -> list[float]:
-    """Seconds of each repeat, after one to warm up."""
-    work()
-    spent = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        work()
-        spent.append(time.perf_counter() - start)
-    return spent
-
-
-def memory_mib(field: str) -> float:
-    """VmRSS, what this process holds now, or VmHWM, the most it has held; MiB, Linux."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(field))
-
-
-def in_own_process(work: Callable[..., Any], *arguments: Any) -> Any:
-    """What ``work`` returns in a fresh interpreter, so that its peak memory is its own."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(work, *arguments).result()
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    parser = command_line(__doc__)
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--threads", type=int, default=2)
@@ -177,18 +148,8 @@ def main() -> None:
             side: sides[side]["ms_an_image"] / sides["batched"]["ms_an_image"]
             for side in ("plain", "lean")
         },
-        "provenance": provenance(torch.device("cpu")),
     }
-    print(record["what"])
-    for name, side in sides.items():
-        print(
-            f"  {name:8} {side['ms_an_image']:8.3f} ms an image "
-            f"{side['peak_mib_beyond_inputs']:8.1f} MiB beyond the inputs"
-        )
-    for name, ratio in record["ratio"].items():
-        print(f"  {name:8} takes {ratio:.1f} times as long as batched")
-    if options.json:
-        options.json.write_text(json.dumps(record, indent=2) + "\n")
+    report(record, options.json)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from typing import Any
 import psutil
 import torch
 
-from destseg_lib.drawn.dataset import Counts, write_category
+from destseg_lib.drawn.dataset import ImageCounts, write_category
 from destseg_lib.runs.provenance import provenance
 
 SEEDS = (0, 1, 2, 3)
@@ -144,7 +144,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for product in ("metal", "wood"):
-            write_category(product, folder, 64, Counts(40, 20, 5), progress=False)
+            write_category(product, folder, 64, ImageCounts(40, 20, 5), progress=False)
         study = folder / "study.toml"
         study.write_text(STUDY.format(folder=folder, steps=options.steps))
         for n in range(options.rounds):

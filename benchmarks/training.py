@@ -1,4 +1,4 @@
-"""A step of each training phase against a plain loop that computes everything in both phases.
+"""One step of each training phase against a plain loop that computes everything in both phases.
 
 The plain loop is the authors' order of work, in fp32 and torch's own memory order: in both phases
 the teacher sees the clean and the corrupted image, student and segmentation network run, and both
@@ -13,17 +13,15 @@ Run: ``python benchmarks/training.py [--batch N] [--json FILE]``; minutes. Linux
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import time
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from corruption import in_own_process, memory_mib, plain_corrupt
+from corruption import plain_corrupt
+from measuring import command_line, in_own_process, memory_mib, report
 from numpy.typing import NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -34,9 +32,8 @@ from destseg_lib.corruption import shrink_masks
 from destseg_lib.device import keep_freed_memory, resolve_precision
 from destseg_lib.losses import feature_loss, segmentation_loss
 from destseg_lib.model import DeSTSeg, quarter
-from destseg_lib.runs.provenance import provenance
 from destseg_lib.teacher import load_teacher, normalise
-from destseg_lib.training import prepare, start_phase, train_phase
+from destseg_lib.training import move_to_device, start_phase, train_phase
 
 CPU = torch.device("cpu")
 SIDES = ("ours", "plain")
@@ -53,7 +50,7 @@ def random_images(config: TrainingConfig) -> TrainingImages:
 def plain_batch(
     images: TrainingImages, config: TrainingConfig, generator: np.random.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Clean, corrupted, masks: as ``draw_batch``, an image at a time."""
+    """Clean, corrupted, masks: as ``draw_batch``, but one image at a time."""
     clean, corrupted, masks = [], [], []
     for _ in range(config.batch_size):
         one, texture = (
@@ -93,7 +90,7 @@ def plain_step(
 
 
 def measure(side: str, phase: Phase, config: TrainingConfig, threads: int) -> dict[str, Any]:
-    """Seconds a step after warming up, and this process's peak memory."""
+    """Seconds per step after warming up, and this process's peak memory."""
     torch.set_num_threads(threads)
     model, images = DeSTSeg(load_teacher("random"), config.model), random_images(config)
     steps = config.student.steps
@@ -101,7 +98,7 @@ def measure(side: str, phase: Phase, config: TrainingConfig, threads: int) -> di
     bar = tqdm(total=steps, desc=f"{phase} phase, {side}", unit="step")
     if side == "ours":
         keep_freed_memory()
-        model = prepare(model, CPU)
+        model = move_to_device(model, CPU)
         config = replace(config, precision=resolve_precision(config.precision, CPU))
         times = [time.perf_counter()]
         for _ in train_phase(model, images, config, start_phase(model, config, phase)):
@@ -127,8 +124,7 @@ def measure(side: str, phase: Phase, config: TrainingConfig, threads: int) -> di
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    parser = command_line(__doc__)
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--width", type=float, default=1.0)
@@ -157,23 +153,7 @@ def main() -> None:
         }
         ratio = sides["plain"]["seconds_a_step"] / sides["ours"]["seconds_a_step"]
         record[phase] = {**sides, "ratio": ratio}
-    record["provenance"] = provenance(CPU)
-    show(record)
-    if options.json:
-        options.json.write_text(json.dumps(record, indent=2) + "\n")
-
-
-def show(record: dict[str, Any]) -> None:
-    print(record["what"])
-    print(record["provenance"]["device"], record["provenance"]["processor"], sep=", ")
-    for phase in (p for p in PHASES if p in record):
-        for side in SIDES:
-            one = record[phase][side]
-            print(
-                f"  {phase:12} {side:5} {one['precision']:4} {one['seconds_a_step']:8.3f} s a step"
-                f" {one['peak_mib']:8.0f} MiB"
-            )
-        print(f"  {phase:12} ratio {record[phase]['ratio']:10.2f}")
+    report(record, options.json)
 
 
 if __name__ == "__main__":

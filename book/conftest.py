@@ -1,6 +1,6 @@
-"""What nbval does not compare in the book's notebooks: progress bars, which depend on the machine.
+"""Have nbval not compare progress bars in the book's notebooks: they depend on the machine.
 
-Whatever else a cell writes to stderr fails the build: see tools/check_book.py.
+Anything else that a cell writes to stderr fails the build: see tools/book/check_book.py.
 """
 
 from __future__ import annotations
@@ -9,6 +9,6 @@ from typing import Any
 
 
 def pytest_collectstart(collector: Any) -> None:
-    """Leave stderr out of every notebook's comparison; the way nbval's documentation gives."""
+    """Leave stderr out of every notebook's comparison; as nbval's documentation says."""
     if hasattr(collector, "skip_compare"):
         collector.skip_compare += ("stderr",)

@@ -1,7 +1,7 @@
-"""What a step sees: which good images, turned how, with which synthetic anomalies.
+"""The batch of a training step: good images, turned, with synthetic anomalies.
 
-Every random draw of a step comes from a generator seeded by (seed, phase, step), so a run continued
-from a checkpoint takes exactly the steps an unbroken one would have taken.
+Every random draw of a step comes from a generator seeded by (seed, phase, step). A run continued
+from a checkpoint therefore takes the same steps as a run that was never stopped.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from destseg_lib.config import TrainingConfig
 from destseg_lib.corruption import corrupt, turn_photographs
+from destseg_lib.model import to_tensor
 from destseg_lib.teacher import normalise
 
 Phase = Literal["student", "segmentation"]
@@ -31,10 +32,10 @@ class Batch(NamedTuple):
 
 
 class Pixels(Protocol):
-    """Images (N, S, S, 3), uint8: an array, or anything else that gives rows by index."""
+    """Images (N, S, S, 3), uint8: an array, or another object that gives rows by index."""
 
     def __len__(self) -> int:
-        """How many images."""
+        """Number of images."""
 
     def __getitem__(self, index: NDArray[np.int64], /) -> NDArray[np.uint8]:
         """(B, S, S, 3) of the images at these indices."""
@@ -42,14 +43,14 @@ class Pixels(Protocol):
 
 @dataclass(frozen=True)
 class TrainingImages:
-    """What a run learns from: good images (N, S, S, 3) and textures (M, S, S, 3)."""
+    """Images that a model is trained on: good ones (N, S, S, 3) and textures (M, S, S, 3)."""
 
     good: Pixels
     textures: Pixels
 
 
 def step_generator(seed: int, phase: Phase, step: int) -> torch.Generator:
-    """The source of everything random in one step."""
+    """Generator of all random draws of one step."""
     entropy = np.random.SeedSequence([seed, PHASES.index(phase), step])
     return torch.Generator().manual_seed(
         int(entropy.generate_state(1, np.uint64)[0] >> np.uint64(1))
@@ -57,10 +58,11 @@ def step_generator(seed: int, phase: Phase, step: int) -> torch.Generator:
 
 
 def batch_indices(count: int, config: TrainingConfig, phase: Phase, step: int) -> NDArray[np.int64]:
-    """Which good images a step sees.
+    """Indices (B,) of the good images of a step, out of ``count``.
 
-    Epochs are shuffles of all images; the last, incomplete batch of an epoch is dropped. Fewer
-    images than a batch fill it by going round again, each with its own corruption.
+    Epochs are shuffles of all images; the last, incomplete batch of an epoch is dropped. Where
+    there are fewer images than a batch holds, they are repeated, each time with a corruption of
+    its own.
     """
     size = config.batch_size
     per_epoch = max(1, count // size)
@@ -74,16 +76,11 @@ def batch_indices(count: int, config: TrainingConfig, phase: Phase, step: int) -
 def draw_batch(
     images: TrainingImages, config: TrainingConfig, phase: Phase, step: int, device: torch.device
 ) -> Batch:
-    """The batch of a step, the same whenever it is drawn."""
+    """The batch of a step; it is the same each time it is drawn."""
     generator = step_generator(config.seed, phase, step)
-    good = _to_device(images.good[batch_indices(len(images.good), config, phase, step)], device)
+    good = to_tensor(images.good[batch_indices(len(images.good), config, phase, step)], device)
     good = turn_photographs(good, config.rotation, generator)
     choice = torch.randint(0, len(images.textures), (len(good),), generator=generator).numpy()
-    textures = _to_device(images.textures[choice], device)
+    textures = to_tensor(images.textures[choice], device)
     corrupted = corrupt(good, textures, config.corruption, generator)
     return Batch(normalise(good), normalise(corrupted.images), corrupted.masks)
-
-
-def _to_device(pixels: NDArray[np.uint8], device: torch.device) -> Tensor:
-    """(B, S, S, 3) bytes to (B, 3, S, S) in [0, 1], already in channels-last order."""
-    return torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float().div(255)

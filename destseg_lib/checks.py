@@ -1,4 +1,4 @@
-"""What may enter the metrics: finite scores, 0/1 masks, shapes that agree."""
+"""Checks of the metrics' inputs: finite scores, masks of 0 and 1, shapes that agree."""
 
 from __future__ import annotations
 
@@ -69,13 +69,13 @@ def metric_names(fpr_limit: float, recall: float) -> tuple[str, ...]:
 
 
 def check_share(value: float, name: str) -> None:
-    """Refuse what is not in (0, 1]."""
+    """Raise DeSTSegError for a value outside (0, 1]."""
     if not 0 < value <= 1:
-        raise DeSTSegError(f"{name} must lie in (0, 1], not {value}.")
+        raise DeSTSegError(f"{name} must be in (0, 1], not {value}.")
 
 
 def undefined(positives: int, negatives: int, what: str) -> str | None:
-    """Say why a set of ``what`` (pixels, images) allows no ranking figure; None if it does."""
+    """Say why a set of ``what`` (pixels, images) allows no ranking metric; None if it does."""
     if positives and negatives:
         return None
     return f"there are no {'normal' if positives else 'anomalous'} {what}, so nothing to rank"

@@ -1,13 +1,11 @@
-"""Which processor runs the model, and in which arithmetic."""
+"""The device that runs the model, and its arithmetic."""
 
 from __future__ import annotations
 
 import ctypes
-import time
 from contextlib import AbstractContextManager
 
 import torch
-import torch.nn.functional as F
 
 from destseg_lib.config import Precision
 from destseg_lib.errors import DeSTSegError
@@ -17,10 +15,10 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def resolve_device(name: str = "auto") -> torch.device:
-    """``auto`` is cuda, else mps, else cpu; mps is untested in this project.
+    """Find a device by name; ``auto`` is cuda, else mps, else cpu. mps is untested in this project.
 
     Raises:
-        DeSTSegError: the device asked for is not here.
+        DeSTSegError: the name is unknown, or this machine has no such device.
     """
     here = {
         "cuda": torch.cuda.is_available(),
@@ -39,18 +37,15 @@ def resolve_device(name: str = "auto") -> torch.device:
 
 
 def resolve_precision(precision: Precision, device: torch.device) -> Precision:
-    """``auto`` is bf16 where it is fast, fp16 on older GPUs, else fp32.
+    """``auto`` is bf16 where the processor computes in it, fp16 on older GPUs, else fp32.
 
-    A processor that merely emulates bf16 is slower with it than without, so on a CPU one
-    convolution is timed both ways.
+    A processor without bf16 instructions emulates them, which is slower than fp32.
     """
     if precision != "auto":
         return precision
     if device.type == "cuda":
-        return "bf16" if torch.cuda.get_device_capability(device)[0] >= 8 else "fp16"
-    if device.type == "cpu":
-        return "bf16" if _convolution_time(torch.bfloat16) < 0.8 * _convolution_time() else "fp32"
-    return "fp32"
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    return "bf16" if device.type == "cpu" and _has("amx_tile", "avx512_bf16") else "fp32"
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[None]:
@@ -80,20 +75,12 @@ def describe_device(device: torch.device) -> str:
     """For provenance: the GPU's name, or the CPU's instruction set and thread count."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    amx = getattr(torch.cpu, "_is_amx_tile_supported", bool)()
-    instructions = torch.backends.cpu.get_cpu_capability() + (" with AMX" if amx else "")
+    instructions = torch.backends.cpu.get_cpu_capability()
+    instructions += " with AMX" if _has("amx_tile") else ""
     return f"{device.type}, {instructions}, {torch.get_num_threads()} threads"
 
 
-def _convolution_time(dtype: torch.dtype = torch.float32) -> float:
-    """Best of three runs of one typical convolution, in seconds."""
-    x = torch.ones(4, 128, 32, 32, dtype=dtype).contiguous(memory_format=torch.channels_last)
-    weight = torch.ones(128, 128, 3, 3, dtype=dtype)
-    times = []
-    with torch.no_grad():
-        F.conv2d(x, weight, padding=1)
-        for _ in range(3):
-            start = time.perf_counter()
-            F.conv2d(x, weight, padding=1)
-            times.append(time.perf_counter() - start)
-    return min(times)
+def _has(*features: str) -> bool:
+    """Whether this CPU has one of some instruction sets, as far as torch can tell."""
+    # torch has no public name for these; a missing function counts as a missing instruction set.
+    return any(getattr(torch.cpu, f"_is_{feature}_supported", bool)() for feature in features)

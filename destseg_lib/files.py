@@ -1,6 +1,6 @@
-"""Files that are either whole or not there.
+"""Files that survive a kill at any moment: whole files, and files of JSON lines.
 
-A file is written next to its final place, forced to the disk and then renamed over it. At any
+A whole file is written next to its final place, forced to the disk and then renamed over it. At any
 moment a reader finds the old file or the new one, never a part, even if the writer is killed.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
@@ -22,46 +22,39 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Give ``path`` the bytes that ``write`` writes, all of them or none.
 
     Raises:
-        DeSTSegError: the disk is full or the folder may not be written; what stood at ``path``
-            before is still there.
+        DeSTSegError: the disk is full or the folder may not be written; the file that was at
+            ``path`` before is still there.
     """
-    temporary = None
+    # A name of its own: another process may be writing the same file.
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}{PARTIAL}")
     try:
-        with tempfile.NamedTemporaryFile(
-            dir=path.parent, prefix=path.name, suffix=PARTIAL, delete=False
-        ) as file:
-            temporary = Path(file.name)
+        with temporary.open("xb") as file:
             write(file)
-            temporary.chmod(0o666 & ~_umask())  # temporary files are for their owner alone
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
         _sync_folder(path.parent)
     except (OSError, RuntimeError) as error:
         kept = "the previous file is kept" if path.exists() else "nothing was kept"
-        raise DeSTSegError(
-            f"{path} could not be written ({error}); {kept}. Free some space or choose another "
-            "folder, and give the command again (a training run goes on with --resume)"
-        ) from error
+        raise _not_written(path, error, kept) from error
     finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, values: object) -> None:
-    """Write plain values as JSON, whole or not at all."""
+    """Write plain values as JSON, whole or not at all; raises as ``write_whole``."""
     text = json.dumps(values, indent=2, allow_nan=False) + "\n"
     write_whole(path, lambda file: file.write(text.encode()))
 
 
 def read_json(path: Path) -> Any:
-    """Read what ``write_json`` wrote.
+    """Read a file that ``write_json`` wrote.
 
     Raises:
         DeSTSegError: the file is missing or not JSON.
     """
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DeSTSegError(
             f"{path} could not be read ({error}); is {path.parent} a folder that "
@@ -69,17 +62,59 @@ def read_json(path: Path) -> Any:
         ) from None
 
 
+def append_json_line(path: Path, record: object) -> None:
+    """Add a record to a file with one JSON value per line; it is on the disk when this returns.
+
+    A line that a kill cut short is removed first.
+
+    Raises:
+        DeSTSegError: the disk is full or the file may not be written.
+    """
+    line = json.dumps(record, allow_nan=False) + "\n"
+    try:
+        # Closed each time: an error of the disk must appear here, not at a later close.
+        with path.open("a+b") as file:
+            file.seek(0)
+            file.truncate(file.read().rfind(b"\n") + 1)
+            file.write(line.encode())
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise _not_written(path, error, "earlier records are kept") from error
+
+
+def read_json_lines(path: Path) -> list[Any]:
+    """Read what ``append_json_line`` wrote; without a file there are no records.
+
+    A last line without its end was cut short by a kill and is dropped.
+
+    Raises:
+        DeSTSegError: another line is not JSON; the message gives its number.
+    """
+    if not path.exists():
+        return []
+    records = []
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
+        try:
+            records.append(json.loads(line))
+        except ValueError:
+            raise DeSTSegError(
+                f"{path}, line {number} is not a record; remove the line and give the command again"
+            ) from None
+    return records
+
+
 def remove_partial_files(folder: Path) -> None:
-    """Remove what a killed run was in the middle of writing."""
+    """Remove the files that a killed process was writing in ``folder``."""
     for leftover in folder.glob(f"*{PARTIAL}"):
         leftover.unlink()
 
 
-def _umask() -> int:
-    """The process's file mode mask, which can only be read by setting it."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
+def _not_written(path: Path, error: Exception, kept: str) -> DeSTSegError:
+    return DeSTSegError(
+        f"{path} could not be written ({error}); {kept}. Free some space or choose another "
+        "folder, and give the command again (a training run continues with --resume)"
+    )
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""The paper's figures of merit, exact, from one sort of the pixel scores (section 4.1).
+"""The paper's metrics, exact, from one sort of the pixel scores (section 4.1).
 
 Lower a threshold from the highest score to the lowest and count anomalous pixels found, normal
 pixels flagged, and the share of each defect covered. ROC, precision-recall, per-region overlap and
@@ -27,7 +27,7 @@ from destseg_lib.checks import (
 from destseg_lib.errors import DeSTSegError
 
 Floats = NDArray[np.float64]
-Counts = NDArray[np.int64]
+Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,9 @@ class SortedPixels:
     """
 
     thresholds: NDArray[np.floating[Any]]
-    true_positives: Counts
-    false_positives: Counts
-    false_positives_above: Counts
+    true_positives: Integers
+    false_positives: Integers
+    false_positives_above: Integers
     overlap: Floats
     region_scores: NDArray[np.floating[Any]]
     positives: int
@@ -136,7 +136,7 @@ def pixel_auroc(curve: SortedPixels) -> float:
 def pixel_ap(curve: SortedPixels) -> float:
     """Average precision: each gain in recall times the precision there."""
     gains = np.diff(curve.true_positives, prepend=0)
-    # Not a dot product: BLAS rounds by its number of threads, and a figure must not depend on it.
+    # Not a dot product: BLAS rounds by its number of threads, and a metric must not depend on it.
     return float((gains * precision(curve)).sum()) / curve.positives
 
 
@@ -150,7 +150,7 @@ def aupro(curve: SortedPixels, limit: float = 0.3) -> float:
 
 
 def iap(curve: SortedPixels) -> float:
-    """Instance average precision, the paper's own figure: every defect counts the same."""
+    """Instance average precision, the paper's own metric: every defect counts the same."""
     return float(instance_precision(curve).mean())
 
 
@@ -204,11 +204,20 @@ def anomaly_metrics(
 
     Returns:
         ``image_auroc``, ``pixel_auroc``, ``pixel_ap``, ``aupro``, ``iap`` and ``iap90``, each in
-        [0, 1] or None; ``regions``, how many there are; ``reasons``, why a figure is None.
+        [0, 1] or None; ``regions``, their number; ``reasons``, by metric why it is None.
 
     Raises:
         DeSTSegError: for wrong shapes, non-finite scores, masks or labels that are not 0 or 1, or
             a normal label on an image whose mask shows a defect.
+
+    Example:
+        >>> masks = np.zeros((2, 8, 8))
+        >>> masks[1, 2:4, 2:4] = 1  # the second image has a defect of four pixels
+        >>> maps = np.zeros((2, 8, 8))
+        >>> maps[1, 2:4, 2:5] = 0.9  # and the map marks it, with two pixels too many
+        >>> found = anomaly_metrics(maps, masks)
+        >>> found["image_auroc"], round(found["pixel_ap"], 3), found["regions"]
+        (1.0, 0.667, 1)
     """
     names = metric_names(fpr_limit, recall)
     stack = check_maps(maps)
@@ -216,23 +225,23 @@ def anomaly_metrics(
     truth = check_labels(labels, mask_stack, len(stack))
     scores = check_scores(_given_or_top(image_scores, stack, top), len(stack))
 
-    figures: dict[str, Any] = dict.fromkeys(names)
+    found: dict[str, Any] = dict.fromkeys(names)
     reasons: dict[str, str] = {}
     if why := undefined(int(truth.sum()), int((~truth).sum()), "images"):
         reasons["image_auroc"] = why
     else:
-        figures["image_auroc"] = image_auroc(scores, truth)
+        found["image_auroc"] = image_auroc(scores, truth)
 
     if mask_stack is None:
         reasons |= dict.fromkeys(names[1:], "the set has no masks")
-        return {**figures, "regions": 0, "reasons": reasons}
+        return {**found, "regions": 0, "reasons": reasons}
     curve = sort_pixels(stack, mask_stack)
     if why := undefined(curve.positives, curve.negatives, "pixels"):
         reasons |= dict.fromkeys(names[1:], why)
     else:
         values = (pixel_auroc(curve), pixel_ap(curve), aupro(curve, fpr_limit), iap(curve))
-        figures |= dict(zip(names[1:], (*values, iap_at(curve, recall)), strict=True))
-    return {**figures, "regions": curve.region_scores.size, "reasons": reasons}
+        found |= dict(zip(names[1:], (*values, iap_at(curve, recall)), strict=True))
+    return {**found, "regions": curve.region_scores.size, "reasons": reasons}
 
 
 def area(x: Floats, y: Floats, limit: float) -> float:
@@ -256,7 +265,7 @@ def recall_index(recall: float, regions: int) -> int:
 
 
 def _corners(curve: SortedPixels, heights: Floats) -> tuple[Floats, Floats]:
-    """Two corners a threshold: before its ties and after them, with a straight line between."""
+    """Two corners per threshold, before its ties and after them, with a straight line between."""
     flagged = np.stack([curve.false_positives_above, curve.false_positives], axis=1).ravel()
     x = np.concatenate([[0.0], flagged / curve.negatives, [1.0]])
     return x, np.concatenate([[0.0, 0.0], np.repeat(heights, 2)])
@@ -264,7 +273,7 @@ def _corners(curve: SortedPixels, heights: Floats) -> tuple[Floats, Floats]:
 
 def _require_both(positives: int, negatives: int, what: str) -> None:
     if why := undefined(positives, negatives, what):
-        raise DeSTSegError(f"The figure is undefined: {why}.")
+        raise DeSTSegError(f"The metric is undefined: {why}.")
 
 
 def _given_or_top(scores: ArrayLike | None, stack: ArrayLike, top: int) -> ArrayLike:

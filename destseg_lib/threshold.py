@@ -23,19 +23,19 @@ class Threshold:
 
 
 def threshold_at(scores: ArrayLike, fpr: float | None) -> Threshold | None:
-    """The threshold that good images pass with a probability of at most ``fpr``.
+    """The threshold that good images exceed with a probability of at most ``fpr``.
 
     It is the k-th largest of n scores, k = floor(fpr (n + 1)). If a new good image is exchangeable
-    with the n, its place among the n + 1 is uniform, so it is among the first k, that is strictly
-    above the threshold, with probability k / (n + 1) <= fpr (less where scores are tied): on
+    with the n, its place among the n + 1 is uniform. So it is among the first k, which means that
+    it exceeds the threshold, with probability k / (n + 1) <= fpr (less where scores are tied): on
     average over calibrations, for any distribution of scores.
 
     Args:
         scores: (n,) of good images that were not trained on.
-        fpr: in (0, 1); None takes 0.01, or 1 / (n + 1) where that is more.
+        fpr: in (0, 1); None means 0.01, or 1 / (n + 1) if that is more.
 
     Returns:
-        None if there are no scores and no rate was asked for.
+        None if there are no scores and no rate was given.
 
     Raises:
         DeSTSegError: the rate is out of range, or too small for n scores to resolve.
@@ -50,7 +50,7 @@ def threshold_at(scores: ArrayLike, fpr: float | None) -> Threshold | None:
 
 
 def place_of(fpr: float, count: int) -> int:
-    """Which of ``count`` scores, counted from the largest, is the threshold for a rate.
+    """The place of the threshold for a rate among ``count`` scores, 1 for the largest.
 
     Raises:
         DeSTSegError: the rate is out of range, or too small for so few scores to resolve.
@@ -64,15 +64,15 @@ def place_of(fpr: float, count: int) -> int:
     if place < 1:
         needed = math.ceil(1 / fpr - 1e-9) - 1
         raise DeSTSegError(
-            f"A false-positive rate of {fpr:g} cannot be told from {count} good images that were "
-            f"not trained on: it takes {needed}. Hold out more in training (--holdout), name more "
+            f"A false-positive rate of {fpr:g} needs at least {needed} good images that were not "
+            f"trained on, but there are {count}. Hold out more in training (--holdout), name more "
             "for prediction (--good DIR), or choose a larger rate (--fpr)."
         )
     return min(place, count)
 
 
 def describe_threshold(threshold: Threshold | None) -> str:
-    """One line for the user."""
+    """One line for the user about the threshold and its calibration."""
     if threshold is None:
         return (
             "no threshold: the run held no good image out; name some with --good DIR, "

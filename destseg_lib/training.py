@@ -1,6 +1,6 @@
-"""Training in two phases: the student first, then, on the frozen student, the segmentation network.
+"""Training in two phases (section 4.2): the student first, then the segmentation network.
 
-Section 4.2. Each phase computes only what its loss needs.
+The student is frozen in the second phase. Each phase computes only what its loss needs.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from destseg_lib.losses import feature_loss, segmentation_loss
 from destseg_lib.model import DeSTSeg, quarter
 
 WARM_UP = 0.1  # share of a one-cycle schedule spent rising
-# Steps whose losses are read together: reading one makes a GPU wait.
+# Losses of so many steps are read together: reading one makes a GPU wait.
 LOG_EVERY = 10
 
 
@@ -35,7 +35,7 @@ class NonFiniteLossError(DeSTSegError):
 
 @dataclass
 class TrainingState:
-    """Where a run is: ``step`` steps of ``phase`` are done; ``losses`` are not yet looked at."""
+    """Where a phase is: ``step`` steps are done, and ``losses`` of the last ones are unread."""
 
     phase: Phase
     step: int
@@ -45,7 +45,11 @@ class TrainingState:
 
 
 class StepLog(NamedTuple):
-    """The mean loss over the steps since the last record."""
+    """A record of training: the mean loss of the steps since the record before.
+
+    ``step`` counts from 1 in each phase; ``learning_rate`` is that of the phase's first parameter
+    group at this step; ``seconds`` are counted from the start or the resumption of the phase.
+    """
 
     phase: Phase
     step: int
@@ -55,7 +59,10 @@ class StepLog(NamedTuple):
 
 
 def student_phase_loss(model: DeSTSeg, batch: Batch, config: TrainingConfig) -> Tensor:
-    """Corrupted in, the teacher's features of the clean image out (equations 2 and 3)."""
+    """Distance of the student's features to the teacher's features of the clean image, ().
+
+    The student sees the corrupted image (equations 2 and 3).
+    """
     with torch.no_grad():
         target = model.select(model.teacher(batch.clean))
     seen = batch.corrupted if config.denoising else batch.clean
@@ -63,7 +70,10 @@ def student_phase_loss(model: DeSTSeg, batch: Batch, config: TrainingConfig) -> 
 
 
 def segmentation_phase_loss(model: DeSTSeg, batch: Batch, config: TrainingConfig) -> Tensor:
-    """Find the synthetic anomaly from where frozen student and teacher disagree."""
+    """Focal and L1 loss of the synthetic anomaly found from frozen student and teacher, ().
+
+    Equation 7.
+    """
     with torch.no_grad():
         teacher, student = model.features(batch.corrupted)
     logits = model.logits(teacher, student, quarter(batch.corrupted))
@@ -91,12 +101,12 @@ def with_steps(config: TrainingConfig, student: int, segmentation: int) -> Train
 
 
 def phases_of(config: TrainingConfig) -> tuple[Phase, ...]:
-    """The phases a configuration trains; without segmentation network only the first."""
+    """The phases that a configuration trains; without a segmentation network only the first."""
     return PHASES if config.model.segmentation else PHASES[:1]
 
 
 def learning_rate_factor(phase: PhaseConfig, step: int) -> float:
-    """What a step's learning rates are multiplied by, in (0, 1].
+    """Factor in (0, 1] by which a step's learning rates are multiplied; ``step`` counts from 0.
 
     ``one_cycle`` rises over the first tenth and falls along a cosine to nearly nothing.
     """
@@ -109,19 +119,27 @@ def learning_rate_factor(phase: PhaseConfig, step: int) -> float:
     return max(1e-3, (1 + math.cos(math.pi * done)) / 2)
 
 
+def learning_rates(config: TrainingConfig, phase: Phase, step: int) -> tuple[float, ...]:
+    """Learning rate of each parameter group of ``start_phase``; ``step`` counts from 0.
+
+    The student is one group; the segmentation network's residual blocks and head are two.
+    """
+    options = phase_config(config, phase)
+    factor = learning_rate_factor(options, step)
+    if phase == "student":
+        return (options.lr * factor,)
+    head_lr = options.lr if options.head_lr is None else options.head_lr
+    return options.lr * factor, head_lr * factor
+
+
 def start_phase(model: DeSTSeg, config: TrainingConfig, phase: Phase) -> TrainingState:
     """A fresh optimiser for one phase, at step 0."""
     options = phase_config(config, phase)
-    groups: list[dict[str, object]]
-    if phase == "student":
-        groups = [{"params": list(model.student.parameters()), "peak": options.lr}]
-    else:
+    networks: list[nn.Module] = [model.student]
+    if phase == "segmentation":
         assert model.segmentation is not None
-        head_lr = options.lr if options.head_lr is None else options.head_lr
-        groups = [
-            {"params": list(model.segmentation.residual.parameters()), "peak": options.lr},
-            {"params": list(model.segmentation.head.parameters()), "peak": head_lr},
-        ]
+        networks = [model.segmentation.residual, model.segmentation.head]
+    groups = [{"params": list(network.parameters())} for network in networks]
     optimiser: torch.optim.Optimizer
     if options.optimiser == "sgd":
         optimiser = torch.optim.SGD(
@@ -135,53 +153,62 @@ def start_phase(model: DeSTSeg, config: TrainingConfig, phase: Phase) -> Trainin
 
 
 def train_phase(
-    model: DeSTSeg, images: TrainingImages, config: TrainingConfig, state: TrainingState
-) -> Iterator[StepLog | None]:
-    """Take the remaining steps of one phase, a step an iteration.
+    model: DeSTSeg,
+    images: TrainingImages,
+    config: TrainingConfig,
+    state: TrainingState,
+    log: Callable[[StepLog], object] = lambda record: None,
+    *,
+    progress: bool = False,
+) -> Iterator[Tensor]:
+    """Take the remaining steps of one phase, one step per iteration.
 
-    Between two iterations model and state are whole and may be saved; stop by stopping to iterate.
+    Between two iterations model and state can be saved. Stop iterating to stop training.
 
     Args:
-        model: on its device; changed in place.
+        model: on its device; its weights are changed by every step.
         images: decoded at ``config.image_size``.
         config: with its precision resolved.
-        state: from ``start_phase`` or a checkpoint; changed in place.
+        state: from ``start_phase`` or a checkpoint; every step changes it with its optimiser.
+        log: is given a record every ten steps and at the end.
+        progress: show a bar.
 
     Yields:
-        a record every ten steps and at the end, None after the other steps.
+        the loss of the step, (); reading it makes a GPU finish first.
 
     Raises:
         NonFiniteLossError: the loss is infinite or NaN.
     """
-    phase, options = state.phase, phase_config(config, state.phase)
+    phase, steps = state.phase, phase_config(config, state.phase).steps
     device = next(model.student.parameters()).device
-    trained = set_mode(model, phase)
+    network = train_only(model, phase)
     started = time.perf_counter()
-    while state.step < options.steps:
-        batch = draw_batch(images, config, phase, state.step, device)
-        factor = learning_rate_factor(options, state.step)
-        for group in state.optimiser.param_groups:
-            group["lr"] = group["peak"] * factor
-        with autocast(device, config.precision):
-            loss = LOSSES[phase](model, batch, config)
-        state.optimiser.zero_grad(set_to_none=True)
-        state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        state.scaler.step(state.optimiser)
-        state.scaler.update()
-        state.step += 1
-        state.losses.append(loss.detach())
-        if state.step % LOG_EVERY == 0 or state.step == options.steps:
-            mean = float(np.mean(finite_losses(state)))
-            state.losses.clear()
-            seconds = time.perf_counter() - started
-            yield StepLog(phase, state.step, mean, options.lr * factor, seconds)
-        else:
-            yield None
-        trained.train()  # whoever iterates may have looked at the model in eval mode
+    with tqdm(total=steps, initial=state.step, desc=phase, leave=None, disable=not progress) as bar:
+        while state.step < steps:
+            network.train()  # the caller may have called model.eval() between steps
+            rates = learning_rates(config, phase, state.step)
+            for group, rate in zip(state.optimiser.param_groups, rates, strict=True):
+                group["lr"] = rate
+            batch = draw_batch(images, config, phase, state.step, device)
+            with autocast(device, config.precision):
+                loss = LOSSES[phase](model, batch, config)
+            state.optimiser.zero_grad(set_to_none=True)
+            state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            state.scaler.step(state.optimiser)
+            state.scaler.update()
+            state.step += 1
+            state.losses.append(loss.detach())
+            bar.update()
+            if state.step % LOG_EVERY == 0 or state.step == steps:
+                mean = float(np.mean(finite_losses(state)))
+                state.losses.clear()
+                bar.set_postfix(loss=f"{mean:.4g}")
+                log(StepLog(phase, state.step, mean, rates[0], time.perf_counter() - started))
+            yield loss.detach()
 
 
 def finite_losses(state: TrainingState) -> list[float]:
-    """The losses since the last record; call it before trusting a state's weights.
+    """Read the losses since the last record; call it before a state's weights are kept.
 
     Raises:
         NonFiniteLossError: one of them is infinite or NaN.
@@ -196,7 +223,7 @@ def finite_losses(state: TrainingState) -> list[float]:
     return values
 
 
-def set_mode(model: DeSTSeg, phase: Phase) -> nn.Module:
+def train_only(model: DeSTSeg, phase: Phase) -> nn.Module:
     """Put only the network of this phase in train mode, with gradients; return it."""
     model.eval().requires_grad_(False)
     network = model.student if phase == "student" else model.segmentation
@@ -204,8 +231,10 @@ def set_mode(model: DeSTSeg, phase: Phase) -> nn.Module:
     return network.train().requires_grad_(True)
 
 
-def prepare(model: DeSTSeg, device: torch.device, *, compile_networks: bool = False) -> DeSTSeg:
-    """Move a model to its device in the memory order its convolutions run fastest in."""
+def move_to_device(
+    model: DeSTSeg, device: torch.device, *, compile_networks: bool = False
+) -> DeSTSeg:
+    """Move a model to its device, in the memory order in which its convolutions run fastest."""
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if compile_networks:
         for network in (model.teacher, model.student, model.segmentation):
@@ -217,27 +246,26 @@ def prepare(model: DeSTSeg, device: torch.device, *, compile_networks: bool = Fa
 def train(
     model: DeSTSeg, images: TrainingImages, config: TrainingConfig, *, progress: bool = True
 ) -> list[StepLog]:
-    """Both phases in one call, for a notebook; ``destseg_lib.runs.run`` adds checkpoints.
+    """Both phases in one call, for a notebook; ``destseg_lib.runs.checkpoint`` adds checkpoints.
 
     Args:
         model: changed in place and left in eval mode.
         images: decoded at ``config.image_size``.
         config: ``precision`` may be ``auto``.
-        progress: show a bar a phase.
+        progress: show one bar per phase.
 
     Returns:
         the records of both phases.
+
+    Raises:
+        NonFiniteLossError: the loss is infinite or NaN.
     """
     device = next(model.student.parameters()).device
     config = replace(config, precision=resolve_precision(config.precision, device))
-    records = []
+    records: list[StepLog] = []
     for phase in phases_of(config):
-        steps = phase_config(config, phase).steps
-        with tqdm(total=steps, desc=phase, disable=not progress) as bar:
-            for record in train_phase(model, images, config, start_phase(model, config, phase)):
-                bar.update()
-                if record is not None:
-                    bar.set_postfix(loss=f"{record.loss:.4g}")
-                    records.append(record)
+        state = start_phase(model, config, phase)
+        for _ in train_phase(model, images, config, state, records.append, progress=progress):
+            pass
     model.eval()
     return records

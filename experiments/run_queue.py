@@ -25,11 +25,11 @@ from destseg_lib.device import keep_freed_memory, resolve_device
 from destseg_lib.drawn.dataset import WORLD
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.model import DeSTSeg
-from destseg_lib.runs.budget import seconds_a_step
+from destseg_lib.runs.budget import seconds_per_step
 from destseg_lib.studies.run import STUDENTS, append, missing, open_study, read_records
 from destseg_lib.studies.study import Study, Trial, read_study, trials
 from destseg_lib.studies.trial import Workbench, run_trial, student_file
-from destseg_lib.training import phase_config, phases_of, prepare
+from destseg_lib.training import move_to_device, phase_config, phases_of
 
 STUDIES = Path("results/studies")
 LONGEST = 100  # minutes of one run
@@ -66,7 +66,7 @@ def estimate(trial: Trial, bench: Workbench) -> float:
     """Seconds that a trial will take, from a few of its own steps; a kept student costs none."""
     model = DeSTSeg(bench.teacher(trial.teacher), trial.config.model)
     images = TrainingImages(bench.good(trial), bench.textures(trial))
-    measured = seconds_a_step(prepare(model, bench.device), images, trial.config)
+    measured = seconds_per_step(move_to_device(model, bench.device), images, trial.config)
     known = student_file(bench.students, trial).exists()
     return OTHER_WORK + sum(
         phase_config(trial.config, phase).steps * measured[phase]

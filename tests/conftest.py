@@ -1,15 +1,20 @@
-"""What several test files share."""
+"""Fixtures that several test files share, and the guard against the network."""
 
 from __future__ import annotations
 
 import os
 import runpy
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+
+from destseg_lib import DeSTSeg, ModelConfig, TrainingConfig, load_teacher
+from destseg_lib.config import PhaseConfig
+from destseg_lib.runs.run import Run
 
 OFFLINE = Path(__file__).resolve().parent / "offline"
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -17,19 +22,38 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """Reference material beside the project; the project itself needs none of it."""
+    """Reference material next to the project; the project itself needs none of it."""
     if not SHARED.is_dir():
         pytest.skip("the reference material is not at ../shared")
     return SHARED
 
 
+@pytest.fixture
+def open_dir() -> Iterator[Path]:
+    """A folder everybody may enter; pytest's own is for its owner alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
-    """Tiny tensors are slower on several threads, and of other bits: all of a file is on one."""
+    """Run a file on one thread: tiny tensors are slower on several, and round differently."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def untrained_run() -> Run:
+    """A small model at 64 pixels that was never trained, without calibration scores."""
+    phase = PhaseConfig(steps=1, lr=0.1)
+    config = TrainingConfig(
+        student=phase, segmentation=phase, model=ModelConfig(width=0.125), image_size=64,
+        batch_size=2, precision="fp32", seed=3,
+    )  # fmt: skip
+    return Run(DeSTSeg(load_teacher("random"), config.model).eval(), config, "random", ())
 
 
 # `make` puts the guard on PYTHONPATH, which child processes inherit; a bare `pytest` gets it here.

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
 
@@ -13,11 +11,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tools"))
-
 pytest.importorskip("sphinx")
-import book_pages  # noqa: E402
+import book_pages
 
 
 def png(pixels: NDArray[np.uint8]) -> bytes:
@@ -55,8 +50,8 @@ def test_a_figure_full_of_photographs_becomes_a_jpeg_and_the_page_shows_that(tmp
     page = tmp_path / "page.html"
     page.write_text('<p><img src="_images/a.png"> <img src="_images/b.png"></p>', encoding="utf-8")
     app = SimpleNamespace(builder=SimpleNamespace(name="html"), outdir=tmp_path)
-    for _ in range(2):  # a page that was not built again is mended again
-        book_pages.mend(app, None)
+    for _ in range(2):  # a page that was not built again is finished again
+        book_pages.finish_pages(app, None)
         assert sorted(path.name for path in images.iterdir()) == ["a.jpg", "b.png"]
         assert page.read_text(encoding="utf-8") == (
             '<p><a href="_images/a.jpg"><img src="_images/a.jpg"></a> '

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from destseg_lib.images.load import load_images
 from destseg_lib.teacher import BUILTIN, load_teacher, normalise
-from tools.distil.filters import folded_filters, likeness
+from tools.weights.distil.measure import folded_filters, likeness
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORD = ROOT / "results" / "builtin_teacher" / "similarity.json"
@@ -42,7 +42,7 @@ def test_it_is_always_the_same_and_says_its_name():
 
 
 def test_no_tensor_of_the_real_one_is_copied(shared):
-    """Its filters come to resemble the real ones, in another order; none stands where it stood."""
+    """Its filters come to resemble the real ones, but in another order, none in the same place."""
     mine = folded_filters(load_teacher("builtin"))
     real = folded_filters(load_teacher(shared / REAL))
     assert len(mine) == 15
@@ -91,9 +91,9 @@ def test_the_recorded_similarity_is_what_is_seen_on_photographs(shared, name):
 def test_its_card_states_what_the_record_says():
     card = BUILTIN.with_suffix(".md").read_text()
     checked = subprocess.run(
-        [sys.executable, "-m", "tools.distil.card", "--check"], cwd=ROOT, check=False
+        [sys.executable, "-m", "tools.weights.distil", "card", "--check"], cwd=ROOT, check=False
     )
-    assert checked.returncode == 0, "stale: python -m tools.distil.card"
+    assert checked.returncode == 0, "stale: python -m tools.weights.distil card"
     for name in ("dtd", "magnetic_tile", "mvtec_screw"):
         values = record()["similarity"][name]["128"]["builtin"]
         assert " / ".join(f"{v:.3f}" for v in values) in card, name

@@ -174,7 +174,7 @@ def interrupt(*_: Any, **__: Any) -> None:
 def test_ctrl_c_before_there_is_anything_to_save_ends_with_status_130(
     tile, tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr("destseg_lib.cli.train.train_category", interrupt)
+    monkeypatch.setattr("destseg_lib.cli.train.train_and_calibrate", interrupt)
     assert cli.main(training(tile, tmp_path / "run")) == 130
     assert capsys.readouterr().err == "destseg: stopped\n"
 
@@ -305,7 +305,7 @@ def test_several_categories_train_side_by_side_and_are_averaged(tmp_path):
 def test_what_is_wrong_with_the_last_category_is_told_before_the_first_is_trained(
     run, tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr("destseg_lib.cli.train.train_category", fail)
+    monkeypatch.setattr("destseg_lib.cli.train.train_and_calibrate", fail)
     out = tmp_path / "runs"
     command = training(two_categories(tmp_path / "root"), out)
     shutil.copytree(run, out / "nut")
@@ -337,7 +337,7 @@ def test_a_rate_too_small_for_the_held_out_images_is_refused_with_the_number_nee
     folder = str(tile / "test" / "scratch")
     command = ("predict", "--run", str(run), folder, "--out", str(tmp_path / "p"))
     message = refused(capsys, *command, "--fpr", "0.01", "--quiet")
-    assert "it takes 99" in message and "--good" in message
+    assert "at least 99 good images" in message and "--good" in message
 
 
 def test_fewer_images_than_a_batch_and_a_plain_folder_train(tmp_path):

@@ -45,16 +45,15 @@ def pictures(batch: int = 3, size: int = 16, seed: int = 0) -> torch.Tensor:
 def slow_perlin(cells: tuple[int, int], angles: np.ndarray, size: int) -> np.ndarray:
     """Pixel by pixel: the four gradients around it, each dotted with its offset, eased."""
     noise = np.empty((size, size))
-    for i in range(size):
-        for j in range(size):
-            y, x = i * cells[0] / size, j * cells[1] / size
-            top, left = math.floor(y), math.floor(x)
-            total = 0.0
-            for line, column in ((top + a, left + b) for a in (0, 1) for b in (0, 1)):
-                angle = angles[line, column]
-                dot = math.cos(angle) * (x - column) + math.sin(angle) * (y - line)
-                total += ease(abs(y - line)) * ease(abs(x - column)) * dot
-            noise[i, j] = math.sqrt(2) * total
+    for i, j in np.ndindex(size, size):
+        y, x = i * cells[0] / size, j * cells[1] / size
+        top, left = math.floor(y), math.floor(x)
+        total = 0.0
+        for line, column in ((top + a, left + b) for a in (0, 1) for b in (0, 1)):
+            angle = angles[line, column]
+            dot = math.cos(angle) * (x - column) + math.sin(angle) * (y - line)
+            total += ease(abs(y - line)) * ease(abs(x - column)) * dot
+        noise[i, j] = math.sqrt(2) * total
     return noise
 
 
@@ -159,11 +158,9 @@ def test_a_mask_is_shrunk_by_the_four_pixels_in_the_middle_of_each_square():
     masks = (torch.rand(2, 1, 16, 24, generator=seeded()) < 0.5).float()
     shrunk = shrink_masks(masks)
     assert shrunk.shape == (2, 1, 4, 6)
-    for b in range(2):
-        for i in range(4):
-            for j in range(6):
-                middle = masks[b, 0, 4 * i + 1 : 4 * i + 3, 4 * j + 1 : 4 * j + 3]
-                assert shrunk[b, 0, i, j] == (middle.mean() >= 0.5), (b, i, j)
+    for b, i, j in np.ndindex(2, 4, 6):
+        middle = masks[b, 0, 4 * i + 1 : 4 * i + 3, 4 * j + 1 : 4 * j + 3]
+        assert shrunk[b, 0, i, j] == (middle.mean() >= 0.5), (b, i, j)
 
 
 # Blending
@@ -192,18 +189,15 @@ def test_corruption_changes_the_image_inside_the_mask_alone():
 
 @pytest.mark.parametrize("opacity", [(0.2, 1.0), (0.15, 1.0)], ids=["code", "paper"])
 def test_the_opacity_range_can_be_the_codes_or_the_papers(opacity):
-    found = opacities(CorruptionConfig(max_cells_log2=0, threshold=0.0, opacity=opacity), 256, 8)
+    config = CorruptionConfig(max_cells_log2=0, threshold=0.0, opacity=opacity)
+    black = torch.zeros(256, 3, 8, 8)
+    corrupted = corrupt(black, torch.ones_like(black), config, seeded())
+    # White texture on black images shows the opacity wherever there is a mask.
+    drawn = corrupted.masks.amax(dim=(1, 2, 3)).bool()
+    found = corrupted.images.amax(dim=(1, 2, 3))[drawn]
     assert len(found) > 200
     assert opacity[0] <= found.min() < opacity[0] + 0.03
     assert 0.97 < found.max() <= 1
-
-
-def opacities(config: CorruptionConfig, count: int, size: int) -> np.ndarray:
-    """White texture on black images shows the opacity wherever there is a mask."""
-    black = torch.zeros(count, 3, size, size)
-    corrupted = corrupt(black, torch.ones_like(black), config, seeded())
-    drawn = corrupted.masks.amax(dim=(1, 2, 3)).bool()
-    return corrupted.images.amax(dim=(1, 2, 3))[drawn].numpy()
 
 
 # Randomness and refusals
@@ -294,32 +288,27 @@ def theirs(shared) -> dict:
     return json.loads((shared / "reference" / "expected.json").read_text())["corruption_256px"]
 
 
-def error_of_difference(deviation: float, one: int, other: int) -> float:
-    return deviation * math.sqrt(1 / one + 1 / other)
+def close(found: float, theirs: float, deviation: float, one: int, other: int) -> bool:
+    """Whether two samples of these sizes agree, given the deviation of one draw."""
+    return abs(found - theirs) <= ERRORS * deviation * math.sqrt(1 / one + 1 / other)
 
 
 def test_the_authors_mask_areas_are_distributed_alike(ours, theirs):
-    error = error_of_difference(float(ours.area.std()), DRAWS, theirs["draws"])
-    assert ours.area.mean() == pytest.approx(theirs["mask_area_fraction_mean"], abs=ERRORS * error)
+    mean, draws = theirs["mask_area_fraction_mean"], (DRAWS, theirs["draws"])
+    assert close(ours.area.mean(), mean, float(ours.area.std()), *draws)
+    empty = theirs["empty_mask_fraction"]
+    shares = [((ours.area == 0).mean(), empty)]
     quantiles = theirs["mask_area_fraction_quantiles_5_25_50_75_95"]
     for share, quantile in zip((0.05, 0.25, 0.5, 0.75, 0.95), quantiles, strict=True):
-        error = error_of_difference(math.sqrt(share * (1 - share)), DRAWS, theirs["draws"])
-        assert (ours.area <= quantile).mean() == pytest.approx(share, abs=ERRORS * error), share
-
-
-def test_the_authors_share_of_empty_masks_is_ours(ours, theirs):
-    share = theirs["empty_mask_fraction"]
-    error = error_of_difference(math.sqrt(share * (1 - share)), DRAWS, theirs["draws"])
-    assert (ours.area == 0).mean() == pytest.approx(share, abs=ERRORS * error)
+        shares.append(((ours.area <= quantile).mean(), share))
+    for found, share in shares:
+        assert close(found, share, math.sqrt(share * (1 - share)), *draws), share
 
 
 def test_the_authors_opacity_is_distributed_alike(ours, theirs):
-    error = error_of_difference(0.8 / math.sqrt(12), len(ours.opacity), theirs["draws"])
-    assert ours.opacity.mean() == pytest.approx(theirs["texture_opacity_mean"], abs=ERRORS * error)
-    # The extremes of n uniform draws lie about 0.8/n from the ends, beyond 12 times that never.
-    gap = 12 * 0.8 / len(ours.opacity)
-    low, high = theirs["texture_opacity_min_max"]
-    assert ours.opacity.min() == pytest.approx(low, abs=gap)
-    assert ours.opacity.max() == pytest.approx(high, abs=gap)
-    assert ours.opacity.min() >= 0.2
-    assert ours.opacity.max() <= 1
+    draws, mean = len(ours.opacity), theirs["texture_opacity_mean"]
+    assert close(ours.opacity.mean(), mean, 0.8 / math.sqrt(12), draws, theirs["draws"])
+    # The extremes of n uniform draws are about 0.8/n from the ends, never more than 12 times that.
+    ends = (ours.opacity.min(), ours.opacity.max())
+    assert ends == pytest.approx(theirs["texture_opacity_min_max"], abs=12 * 0.8 / draws)
+    assert 0.2 <= ends[0] < ends[1] <= 1

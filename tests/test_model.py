@@ -13,15 +13,16 @@ from torch import nn
 
 from destseg_lib import DeSTSeg, ModelConfig, load_teacher
 from destseg_lib.fusion import fuse, fused_channels
-from destseg_lib.model import quarter
+from destseg_lib.model import predict_maps, quarter, score_images, to_tensor
 from destseg_lib.resnet import BasicBlock
 from destseg_lib.segmentation import DILATIONS, SegmentationNet, convolution
 from destseg_lib.student import Student
-from destseg_lib.teacher import Teacher
+from destseg_lib.teacher import Teacher, normalise
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 SMALL = ModelConfig(width=1 / 16)
+PARAMETERS = [2_782_784, 24_665_024, 7_706_369]  # teacher, student, segmentation network
 
 
 @pytest.fixture(scope="module")
@@ -64,37 +65,18 @@ def bilinear(x: np.ndarray, size: int) -> np.ndarray:
 
 @pytest.mark.parametrize("encoder_decoder", [True, False])
 @pytest.mark.parametrize("width", [1.0, 0.5, 1 / 64])
-def test_the_student_gives_what_the_teacher_gives_whatever_its_width(
-    teacher, encoder_decoder, width
-):
+def test_the_student_gives_what_the_teacher_gives_at_any_width(teacher, encoder_decoder, width):
     student = Student(seeded(), encoder_decoder=encoder_decoder, width=width)
     x = images(2, 64, 96)
     assert [f.shape for f in student(x)] == [f.shape for f in teacher(x)]
 
 
-def test_the_paper_has_no_projection_and_another_width_has_one_a_level():
+def test_the_paper_has_no_projection_and_a_narrower_student_has_one_per_level():
     assert Student(seeded()).project is None
-    projections = Student(seeded(), width=0.5).project
-    assert [(p.in_channels, p.out_channels) for p in projections] == [
-        (32, 64),
-        (64, 128),
-        (128, 256),
-    ]
-
-
-def test_a_narrower_student_is_smaller():
-    full, half = parameters(Student(seeded())), parameters(Student(seeded(), width=0.5))
-    assert 0.2 < half / full < 0.3
-
-
-def test_residual_branches_of_the_encoder_start_at_zero_and_of_the_decoder_do_not():
-    student = Student(seeded())
-    blocks = [m for m in student.encoder.modules() if isinstance(m, BasicBlock)]
-    assert len(blocks) == 8
-    assert all(not block.bn2.weight.any() for block in blocks)
-    blocks = [m for m in student.decoder.modules() if isinstance(m, BasicBlock)]
-    assert len(blocks) == 8
-    assert all(block.bn2.weight.eq(1).all() for block in blocks)
+    half = Student(seeded(), width=0.5)
+    channels = [(p.in_channels, p.out_channels) for p in half.project]
+    assert channels == [(32, 64), (64, 128), (128, 256)]
+    assert 0.2 < parameters(half) / parameters(Student(seeded())) < 0.3
 
 
 @pytest.mark.parametrize("part", ["encoder", "decoder"])
@@ -125,10 +107,10 @@ def test_without_decoder_the_student_is_the_teachers_architecture(teacher):
         assert torch.equal(a, b)
 
 
-# What the segmentation network sees
+# The input of the segmentation network
 
 
-def test_the_product_is_minus_the_element_wise_product_brought_to_a_quarter():
+def test_the_feature_product_is_negated_and_brought_to_a_quarter():
     teacher, student = unit_features(0), unit_features(1)
     fused = fuse(teacher, student, "product", (16, 16))
     assert fused.shape == (2, 448, 16, 16)
@@ -140,7 +122,7 @@ def test_the_product_is_minus_the_element_wise_product_brought_to_a_quarter():
         first += t.shape[1]
 
 
-def test_concatenation_keeps_both_and_cosine_one_channel_a_level():
+def test_concatenation_keeps_both_and_cosine_one_channel_per_level():
     teacher, student = unit_features(0), unit_features(1)
     both = fuse(teacher, student, "concatenation", (16, 16))
     assert both.shape == (2, 896, 16, 16)
@@ -165,8 +147,6 @@ def test_the_products_channels_sum_to_minus_the_cosine_similarity():
     ("levels", "kind", "channels"),
     [
         ((1, 2, 3), "product", 448),
-        ((1, 2, 3), "concatenation", 896),
-        ((1, 2, 3), "cosine", 3),
         ((2,), "product", 128),
         ((1, 3), "concatenation", 640),
         ((1, 3), "cosine", 2),
@@ -182,7 +162,7 @@ def test_fused_channels_are_those_of_fuse(levels, kind, channels):
 # Segmentation network
 
 
-def test_the_segmentation_network_gives_a_logit_a_place():
+def test_the_segmentation_network_gives_one_logit_per_place():
     network = SegmentationNet(448, seeded(), width=1 / 16).eval()
     nn.init.constant_(network.head[-1].bias, -5)
     logits = network(torch.randn(2, 448, 16, 24, generator=seeded()))
@@ -223,11 +203,12 @@ def test_convolution_keeps_the_size_and_is_not_negative():
         assert out.min() == 0
 
 
-def test_residual_blocks_of_the_segmentation_network_do_not_start_at_zero():
-    network = SegmentationNet(448, seeded(), width=0.25)
-    blocks = [m for m in network.modules() if isinstance(m, BasicBlock)]
-    assert len(blocks) == 2
-    assert all(block.bn2.weight.eq(1).all() for block in blocks)
+def test_residual_branches_start_at_zero_in_the_encoder_alone():
+    student, network = Student(seeded()), SegmentationNet(448, seeded(), width=0.25)
+    for part, count, start in ((student.encoder, 8, 0), (student.decoder, 8, 1), (network, 2, 1)):
+        blocks = [m for m in part.modules() if isinstance(m, BasicBlock)]
+        assert len(blocks) == count
+        assert all(block.bn2.weight.eq(start).all() for block in blocks)
 
 
 # The whole
@@ -264,13 +245,6 @@ def test_a_student_that_agrees_with_the_teacher_finds_nothing(teacher):
     np.testing.assert_allclose(model(images()).student.detach(), 0, atol=1e-6)
 
 
-def test_without_segmentation_network_the_student_map_is_the_answer(teacher):
-    model = DeSTSeg(teacher, replace(SMALL, segmentation=False)).eval()
-    maps = model(images())
-    assert model.segmentation is None
-    assert maps.final is maps.student
-
-
 def test_the_final_map_is_the_sigmoid_of_the_segmentation_networks_logits(teacher):
     model = DeSTSeg(teacher, SMALL).eval()
     x = images()
@@ -305,6 +279,7 @@ def test_every_ablation_is_plain_configuration(teacher, config):
         assert torch.isfinite(one).all()
         assert one.std() > 0
     assert (model.segmentation is not None) == config.segmentation
+    assert (maps.final is maps.student) != config.segmentation  # the student map is the answer
     assert (model.student.decoder is not None) == config.encoder_decoder
 
 
@@ -315,25 +290,17 @@ def test_segmentation_width_is_its_own_or_the_students(teacher):
     assert narrow.segmentation.head[-1].in_channels == 16
 
 
-def test_equal_generators_give_equal_models_and_the_global_one_is_left_alone(teacher):
-    before = torch.get_rng_state()
-    one, same, other, default = (
-        DeSTSeg(teacher, SMALL, generator).state_dict()
-        for generator in (seeded(3), seeded(3), seeded(4), None)
-    )
-    assert torch.equal(torch.get_rng_state(), before)
+def test_equal_generators_give_equal_models_and_the_global_one_is_not_used(teacher):
+    models = []
+    for n, generator in enumerate((seeded(3), seeded(3), seeded(4), None)):
+        before = torch.manual_seed(n).get_state()
+        models.append(DeSTSeg(teacher, SMALL, generator).state_dict())
+        assert torch.equal(torch.get_rng_state(), before)
+    one, same, other, default = models
     assert all(torch.equal(one[key], same[key]) for key in one)
     key = "student.encoder.layer1.0.conv1.weight"
     assert not torch.equal(one[key], other[key])
     assert torch.equal(default[key], DeSTSeg(teacher, SMALL, seeded(0)).state_dict()[key])
-
-
-def test_what_the_global_generator_holds_does_not_matter(teacher):
-    torch.manual_seed(1)
-    one = DeSTSeg(teacher, SMALL, seeded()).state_dict()
-    torch.manual_seed(2)
-    other = DeSTSeg(teacher, SMALL, seeded()).state_dict()
-    assert all(torch.equal(one[key], other[key]) for key in one)
 
 
 def test_a_copied_model_keeps_its_teacher_frozen(teacher):
@@ -342,36 +309,83 @@ def test_a_copied_model_keeps_its_teacher_frozen(teacher):
     assert not any(part.training for part in model.teacher.modules())
 
 
-def test_autocast_changes_the_maps_only_a_little(teacher):
+def test_half_precision_and_channels_last_change_the_maps_only_a_little(teacher):
     model = DeSTSeg(teacher, SMALL).eval()
     with torch.no_grad():
         full = model(images())
         with torch.autocast("cpu", dtype=torch.bfloat16):
             half = model(images())
-    for a, b in zip(full, half, strict=True):
+        model = model.to(memory_format=torch.channels_last)
+        last = model(images().contiguous(memory_format=torch.channels_last))
+    for a, b, c in zip(full, half, last, strict=True):
         assert b.dtype == torch.float32
         np.testing.assert_allclose(a, b, atol=0.05)
+        np.testing.assert_allclose(a, c, rtol=1e-3, atol=1e-5)
 
 
-def test_channels_last_gives_the_same_maps(teacher):
-    model = DeSTSeg(teacher, SMALL).eval()
+# Predicting
+
+
+def pixels(count: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, 64, 64, 3), dtype=np.uint8)
+
+
+def predict(run, photographs, **options):
+    return list(
+        predict_maps(run.model, photographs, **{"precision": "fp32", "progress": False, **options})
+    )
+
+
+def test_a_tensor_of_photographs_is_in_the_range_0_to_1_and_channels_last():
+    photographs = pixels(2)
+    photographs.setflags(write=False)  # as in a mapped file
+    tensor = to_tensor(photographs)
+    assert tensor.is_contiguous(memory_format=torch.channels_last)
+    np.testing.assert_array_equal(tensor.permute(0, 2, 3, 1), photographs.astype(np.float32) / 255)
+
+
+def test_predicted_maps_are_the_models_own_brought_to_256_pixels(untrained_run):
+    photographs = pixels(3)
     with torch.no_grad():
-        one = model(images())
-        last = model.to(memory_format=torch.channels_last)
-        other = last(images().contiguous(memory_format=torch.channels_last))
-    for a, b in zip(one, other, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+        expected = [
+            nn.functional.interpolate(m, size=(256, 256), mode="bilinear")[:, 0].numpy()
+            for m in untrained_run.model(normalise(to_tensor(photographs)))
+        ]
+    batches = predict(untrained_run, photographs, batch_size=2)
+    assert [batch.final.shape for batch in batches] == [(2, 256, 256), (1, 256, 256)]
+    for which, maps in enumerate(expected):
+        found = np.concatenate([batch[which] for batch in batches])
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, maps, rtol=1e-4, atol=1e-6)
+    (small,) = predict(untrained_run, photographs, size=40)
+    assert small.final.shape == small.student.shape == (3, 40, 40)
 
 
-def test_parameter_counts_are_the_authors(shared, teacher):
+def test_half_precision_without_cuda_is_single_precision(untrained_run):
+    (single,), (half,) = (predict(untrained_run, pixels(2), precision=p) for p in ("fp32", "fp16"))
+    np.testing.assert_array_equal(single.final, half.final)
+
+
+def test_an_image_score_is_the_mean_of_the_hundred_largest_values_in_eval_mode(untrained_run):
+    photographs, model = pixels(5), untrained_run.model
+    (maps,) = predict(untrained_run, photographs)
+    expected = [np.sort(m.ravel().astype(np.float64))[-100:].mean() for m in maps.final]
+    model.train()
+    found = score_images(model, photographs, precision="fp32", batch_size=2, progress=False)
+    assert found.dtype == np.float64
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert score_images(model, pixels(0), precision="fp32", progress=False).shape == (0,)
+
+
+# Parameters
+
+
+def test_parameter_counts_are_the_authors(shared):
     expected = json.loads((shared / "reference" / "expected.json").read_text())["parameters"]
-    model = DeSTSeg(teacher)
-    assert parameters(model.teacher) == expected["teacher_layer1_to_3"] == 2_782_784
-    assert parameters(model.student) == expected["student_encoder_decoder"] == 24_665_024
-    assert parameters(model.segmentation) == expected["segmentation_448_in"] == 7_706_369
+    names = ("teacher_layer1_to_3", "student_encoder_decoder", "segmentation_448_in")
+    assert [expected[name] for name in names] == PARAMETERS
 
 
 def test_parameter_counts_are_the_papers(teacher):
     model = DeSTSeg(teacher)
-    counts = [parameters(m) for m in (model.teacher, model.student, model.segmentation)]
-    assert counts == [2_782_784, 24_665_024, 7_706_369]
+    assert [parameters(m) for m in (model.teacher, model.student, model.segmentation)] == PARAMETERS

@@ -1,5 +1,5 @@
-"""The notebooks are fit to be committed, the tool that keeps them so notices every kind of mess,
-and the cell that each begins with works where nothing is installed, as on Colab.
+"""The notebooks are fit to be committed, the tool notices every kind of mess, and the first cell of
+each works where nothing is installed, as on Colab.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import notebooks
 import pytest
 import torch
 
@@ -18,20 +19,25 @@ ROOT = Path(__file__).resolve().parent.parent
 SITE = Path(torch.__file__).resolve().parent.parent
 
 
+def python_runs(
+    python: Path | str, *arguments: object, **options: object
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([python, *arguments], capture_output=True, text=True, **options)
+
+
 def tool(*arguments: object, root: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(root / "tools" / "notebooks.py"), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return python_runs(sys.executable, root / "tools" / "book" / "notebooks.py", *arguments)
 
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A project of one mended notebook."""
+    """A project with one notebook in the form that is committed."""
     root = tmp_path / "project"
-    (root / "book").mkdir(parents=True)
-    (root / "tools").mkdir()
-    for name in ("tools/notebooks.py", "tools/first_cell.py", "_config.yml", "pyproject.toml"):
+    shutil.copytree(ROOT / "tools" / "book", root / "tools" / "book")
+    for name in ("_config.yml", "pyproject.toml"):
         shutil.copy(ROOT / name, root / name)
-    assert tool("--stamp", "", root=root).returncode == 0
+    notebooks.stamp("", "main", root)
+    (root / "book").mkdir()
     cells = [
         {"cell_type": "markdown", "id": "title", "metadata": {}, "source": ["# One\n"]},
         {
@@ -45,7 +51,7 @@ def project(tmp_path: Path) -> Path:
         },
     ]  # fmt: skip
     save(root, {"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5})
-    assert tool(root=root).returncode == 0
+    assert bring_into_form(root) == []
     return root
 
 
@@ -57,6 +63,13 @@ def save(root: Path, notebook: dict) -> None:
     (root / "book" / "one.ipynb").write_text(json.dumps(notebook, indent=1), encoding="utf-8")
 
 
+def bring_into_form(root: Path) -> list[str]:
+    """What is wrong after the tool has written the notebook."""
+    path = root / "book" / "one.ipynb"
+    path.write_text(notebooks.committed_text(path, root), encoding="utf-8")
+    return notebooks.differences(path, root)
+
+
 def cell(notebook: dict, name: str) -> dict:
     return next(cell for cell in notebook["cells"] if cell["id"] == name)
 
@@ -66,89 +79,61 @@ def test_the_committed_notebooks_are_as_the_tool_leaves_them():
     assert done.returncode == 0, done.stderr
 
 
-def test_a_mended_notebook_passes_and_is_left_alone(project):
-    before = (project / "book" / "one.ipynb").read_bytes()
-    assert tool("--check", root=project).stderr == ""
-    assert tool(root=project).returncode == 0
-    assert (project / "book" / "one.ipynb").read_bytes() == before
-
-
-def renamed(notebook):
-    cell(notebook, "checked")["id"] = "1a2b3c4d"
-
-
-def counted(notebook):
-    cell(notebook, "checked")["execution_count"] = 7
-
-
-def pictured(notebook):
-    data = {"image/png": "AAAA"}
-    cell(notebook, "try")["outputs"] = [
-        {"output_type": "display_data", "data": data, "metadata": {}}
-    ]
-
-
-def failed(notebook):
-    cell(notebook, "try")["outputs"] = [
-        {"output_type": "error", "ename": "E", "evalue": "", "traceback": []}
-    ]
-
-
-def annotated(notebook):
-    cell(notebook, "try")["metadata"]["ExecuteTime"] = {"start": "today"}
-
-
-def emptied(notebook):
-    cell(notebook, "checked")["outputs"] = []
-
-
-def edited(notebook):
-    cell(notebook, "setup")["source"] = ["print('mine')"]
-
-
-def unfolded(notebook):
-    cell(notebook, "try")["metadata"] = {"tags": ["solution"]}
-
-
-def talkative(notebook):
-    cell(notebook, "try")["outputs"] = [
-        {"output_type": "stream", "name": "stdout", "text": ["took 0.31 s\n"]}
-    ]
-
-
-def widgets(notebook):
-    notebook["metadata"]["widgets"] = {"state": {}}
-
-
-GENERATED = "not as generated"
+def output(**values: object) -> list[dict]:
+    return [values]
 
 
 @pytest.mark.parametrize(
-    ("mess", "message", "mendable"),
+    ("name", "part", "mess", "message"),
     [
-        (renamed, "its id does not last", True),
-        (counted, "execution count is not that of a run", True),
-        (pictured, "picture in its outputs", True),
-        (failed, "it failed when it was last run", True),
-        (annotated, "metadata that nothing reads", True),
-        (emptied, "its output is to be compared but there is none", False),
-        (edited, GENERATED, True),
-        (unfolded, GENERATED, True),
-        (talkative, GENERATED, True),
-        (widgets, GENERATED, True),
+        ("checked", "id", "1a2b3c4d", "'id' is not as generated"),
+        ("checked", "execution_count", 7, "'execution_count' is not as generated"),
+        ("setup", "source", ["print('mine')"], "'source' is not as generated"),
+        ("try", "metadata", {"ExecuteTime": {"start": "today"}}, "'metadata' is not as generated"),
+        ("try", "metadata", {"tags": ["solution"]}, "'metadata' is not as generated"),
+        (
+            "try", "outputs",
+            output(output_type="display_data", data={"image/png": "AAAA"}, metadata={}),
+            "'outputs' is not as generated",
+        ),
+        (
+            "try", "outputs", output(output_type="stream", name="stdout", text=["took 0.3 s"]),
+            "'outputs' is not as generated",
+        ),
+        (
+            "try", "outputs", output(output_type="error", ename="E", evalue="", traceback=[]),
+            "it failed when it was last run",
+        ),
     ],
-)
-def test_every_kind_of_mess_is_noticed_and_mended(project, mess, message, mendable):
+)  # fmt: skip
+def test_every_kind_of_mess_is_noticed_and_put_right(project, name, part, mess, message):
     notebook = load(project)
-    mess(notebook)
+    cell(notebook, name)[part] = mess
+    save(project, notebook)
+    found = "\n".join(notebooks.differences(project / "book" / "one.ipynb", project))
+    assert message in found and "one.ipynb, cell" in found
+    assert bring_into_form(project) == []
+
+
+def test_what_belongs_to_no_cell_is_noticed_and_a_command_says_how_to_put_it_right(project):
+    notebook = load(project)
+    notebook["metadata"]["widgets"] = {"state": {}}
     save(project, notebook)
     refused = tool("--check", root=project)
     assert refused.returncode == 1
-    assert message in refused.stderr
-    assert "one.ipynb" in refused.stderr
-    assert "python tools/notebooks.py" in refused.stderr
-    tool(root=project)
-    assert (tool("--check", root=project).returncode == 0) == mendable
+    assert "one.ipynb: its cells or its metadata are not as generated" in refused.stderr
+    assert "python tools/book/notebooks.py" in refused.stderr
+    assert tool(root=project).returncode == 0
+    assert tool("--check", root=project).stderr == ""
+
+
+def test_a_checked_cell_without_output_must_be_run(project):
+    notebook = load(project)
+    cell(notebook, "checked")["outputs"] = []
+    save(project, notebook)
+    assert "its output is to be compared but there is none" in bring_into_form(project)[0]
+    assert tool("--run", root=project).returncode == 0
+    assert cell(load(project), "checked")["outputs"][0]["text"] == ["1\n"]
 
 
 def test_a_solution_is_folded_in_the_book_in_jupyterlab_and_in_colab(project):
@@ -193,8 +178,6 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def published(folder: Path) -> Path:
     """The library as a repository ada/destseg, in a folder that plays the host."""
     home = folder / "host" / "ada" / "destseg"
-    if home.exists():
-        return home.parent.parent
     home.mkdir(parents=True)
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "destseg_lib", home / "destseg_lib", ignore=ignored)
@@ -207,7 +190,7 @@ def published(folder: Path) -> Path:
 
 
 def run_first_cell(
-    project: Path, bare: Path, host: Path | None, after: str = "", **variables: str
+    project: Path, bare: Path, host: Path | None, after: str = ""
 ) -> subprocess.CompletedProcess[str]:
     """Run the cell in the bare Python, with a host that is a folder, or none."""
     source = "".join(cell(load(project), "setup")["source"])
@@ -225,12 +208,9 @@ def run_first_cell(
         # No network here: setuptools is taken from PYTHONPATH too, and no index is asked.
         "PIP_NO_BUILD_ISOLATION": "0",
         "PIP_NO_INDEX": "1",
-        **variables,
     }
     python = bare / "env" / "bin" / "python"
-    return subprocess.run(
-        [python, script], cwd=bare, env=environment, capture_output=True, text=True, check=False
-    )
+    return python_runs(python, script, cwd=bare, env=environment)
 
 
 def test_on_colab_the_first_cell_says_what_to_do_when_it_fails(project, bare):
@@ -264,26 +244,20 @@ def test_on_colab_the_first_cell_installs_the_library_and_leaves_torch_alone(pro
     assert "Installing" not in again.stdout
 
 
-def test_elsewhere_the_first_cell_installs_nothing(project, tmp_path):
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", empty / "env"], check=True)
+def test_elsewhere_the_first_cell_installs_nothing(project, bare):
     source = "".join(cell(load(project), "setup")["source"])
     here = {k: v for k, v in os.environ.items() if k != "COLAB_RELEASE_TAG"}
-    python = empty / "env" / "bin" / "python"
-    missing = subprocess.run(
-        [python, "-c", source], env={**here, "PYTHONPATH": ""}, capture_output=True, text=True
-    )
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", bare / "empty"], check=True)
+    nothing = bare / "empty" / "bin" / "python"
+    missing = python_runs(nothing, "-c", source, env={**here, "PYTHONPATH": ""})
     assert missing.returncode == 1
     assert "Run 'make install' in the project's folder" in missing.stderr
 
-    done = subprocess.run([sys.executable, "-c", source], env=here, capture_output=True, text=True)
+    done = python_runs(sys.executable, "-c", source, env=here)
     assert done.returncode == 0, done.stderr
     assert "Installing" not in done.stdout
     assert "mode: tiny" in done.stdout
     stale = source.replace(', "main", "', ', "main", "9.')
-    refused = subprocess.run(
-        [sys.executable, "-c", stale], env=here, capture_output=True, text=True
-    )
+    refused = python_runs(sys.executable, "-c", stale, env=here)
     assert refused.returncode == 1
     assert "Take both from the same copy of the project" in refused.stderr

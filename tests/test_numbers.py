@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
+import numbers_in_prose
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tools"))
-
-import numbers_in_prose  # noqa: E402
 
 
 @pytest.mark.parametrize("path", numbers_in_prose.prose(), ids=lambda path: path.stem)
@@ -69,6 +66,15 @@ def test_a_number_that_is_what_it_says_passes(chapter, prose):
 )
 def test_a_stale_number_or_a_lost_anchor_is_named(chapter, prose, message):
     assert message in "\n".join(chapter(prose))
+
+
+def test_numbers_are_brought_to_their_records(chapter, tmp_path):
+    prose = (
+        "AUPRO **{}** %<!-- results/tile.json#mean/aupro*100 -->, "
+        "{}<!-- results/tile.json#runs/0/images --> images, 7<!-- cell:other -->."
+    )
+    found = numbers_in_prose.updated(prose.format("0.0", "9,000"), tmp_path)
+    assert found == prose.format("98.6", "1,234")
 
 
 def test_an_output_that_nothing_compares_anchors_nothing(chapter):

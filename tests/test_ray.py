@@ -24,7 +24,7 @@ import psutil
 import pytest
 import torch
 
-from destseg_lib.drawn.dataset import Counts, write_category
+from destseg_lib.drawn.dataset import ImageCounts, write_category
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.studies.cluster import ADDRESS, Wish, connected
 from destseg_lib.studies.ray_workers import run_study_on_ray
@@ -70,7 +70,7 @@ l1 = false
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("world")
-    category = write_category("metal", folder, 64, Counts(6, 3, 1), progress=False)
+    category = write_category("metal", folder, 64, ImageCounts(6, 3, 1), progress=False)
     file = folder / "small.toml"
     file.write_text(TABLE.format(category=category))
     return file

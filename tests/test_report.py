@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.evaluation.tables import KEYS
+from destseg_lib.evaluation.tables import METRIC_NAMES
 from destseg_lib.studies.compare import bootstrap, compare, unfinished
 from destseg_lib.studies.report import write_report
 from destseg_lib.studies.study import Study
@@ -34,7 +34,13 @@ VALUES = {
 
 def records() -> list[dict]:
     return [
-        {"variant": v, "category": c, "seed": s, "status": "done", **dict.fromkeys(KEYS, value)}
+        {
+            "variant": v,
+            "category": c,
+            "seed": s,
+            "status": "done",
+            **dict.fromkeys(METRIC_NAMES, value),
+        }
         for (v, c), values in VALUES.items()
         for s, value in enumerate(values)
     ]

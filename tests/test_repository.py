@@ -283,10 +283,10 @@ def test_the_table_of_contents_and_the_notebooks_agree():
 
 def test_a_book_that_lacks_a_page_or_holds_a_failed_cell_is_refused(tmp_path):
     html = tmp_path / "_build" / "html"
-    for name in ("tools", "_build/html/book", "_build/html/reports"):
+    for name in ("tools/book", "_build/html/book", "_build/html/reports"):
         (tmp_path / name).mkdir(parents=True)
-    script = tmp_path / "tools" / "check_book.py"
-    script.write_text(text_of("tools/check_book.py"), encoding="utf-8")
+    script = tmp_path / "tools" / "book" / "check_book.py"
+    script.write_text(text_of("tools/book/check_book.py"), encoding="utf-8")
     (tmp_path / "_toc.yml").write_text(
         "format: jb-book\nroot: book/index\nparts:\n- chapters:\n  - file: book/one.ipynb\n"
     )
@@ -297,13 +297,13 @@ def test_a_book_that_lacks_a_page_or_holds_a_failed_cell_is_refused(tmp_path):
     (html / "book" / "index.html").touch()
     refused = check()
     assert refused.returncode == 1
-    assert refused.stderr == "book/one stands in _toc.yml but was not built.\n"
+    assert refused.stderr == "book/one is in _toc.yml but was not built.\n"
 
     (html / "book" / "one.html").touch()
     assert (check().returncode, check().stderr) == (0, "")
 
     (html / "book" / "two.html").touch()
-    assert check().stderr == "book/two was built but does not stand in _toc.yml.\n"
+    assert check().stderr == "book/two was built but is not in _toc.yml.\n"
     (html / "book" / "two.html").unlink()
 
     page = '<a href="https://a.example">read</a><script src="../one.js"></script>'

@@ -11,7 +11,7 @@ import pytest
 from destseg_lib import cli
 from destseg_lib.cli import study as study_commands
 from destseg_lib.config import ModelConfig
-from destseg_lib.drawn.dataset import Counts, write_category
+from destseg_lib.drawn.dataset import ImageCounts, write_category
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.studies.costs import Costs
 from destseg_lib.studies.paper_tables import (
@@ -43,7 +43,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two categories in MVTec AD's layout."""
     folder = tmp_path_factory.mktemp("mvtec")
     for name in ("metal", "wood"):
-        write_category(name, folder, 64, Counts(6, 3, 1), progress=False)
+        write_category(name, folder, 64, ImageCounts(6, 3, 1), progress=False)
     return folder
 
 

@@ -1,9 +1,11 @@
-"""A run's folder: what it is, what it refuses, and that what it gives is what training gives."""
+"""A run's folder: what it holds, what it refuses, and that it gives what training gives."""
 
 from __future__ import annotations
 
+import gzip
 import json
 import platform
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,14 +16,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from destseg_lib.evaluation.score import score_images
+from numpy.typing import NDArray
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from tiny import TINY, noise, tiny_model
 
-from destseg_lib.batches import TrainingImages
+from destseg_lib import cli, training
 from destseg_lib.config import ModelConfig, PhaseConfig, TrainingConfig, config_to_dict
 from destseg_lib.errors import DeSTSegError
+from destseg_lib.files import append_json_line, read_json, read_json_lines
 from destseg_lib.model import DeSTSeg
-from destseg_lib.runs import run as run_module
+from destseg_lib.runs import checkpoint as checkpoint_module
+from destseg_lib.runs.checkpoint import InterruptedRunError, train_with_checkpoints
+from destseg_lib.runs.inputs import fingerprint_files, hold_out
 from destseg_lib.runs.log import rewind_log
 from destseg_lib.runs.run import (
     CALIBRATION,
@@ -30,49 +39,40 @@ from destseg_lib.runs.run import (
     LOG,
     MODEL,
     TEACHER,
-    InterruptedRunError,
-    fingerprint,
-    hold_out,
     load_run,
     read_run,
     run_teacher,
     save_calibration,
+    save_weights,
     start_run,
-    train_run,
 )
 from destseg_lib.teacher import load_teacher
-from destseg_lib.training import NonFiniteLossError, train
+from destseg_lib.training import NonFiniteLossError, phase_config, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 CPU = torch.device("cpu")
-TINY = TrainingConfig(
-    student=PhaseConfig(5, 1e-3, optimiser="adamw"),
-    segmentation=PhaseConfig(4, 1e-3, optimiser="adamw"),
-    model=ModelConfig(width=1 / 16),
-    image_size=32,
-    batch_size=2,
-    precision="fp32",
-)
-
-
-@pytest.fixture(scope="module")
-def images() -> TrainingImages:
-    pixels = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
-    return TrainingImages(pixels, pixels)
+OLD_RUN = Path(__file__).resolve().parent / "fixtures" / "run-0.1"
 
 
 def begin(out: Path, config: TrainingConfig = TINY) -> DeSTSeg:
     """Start a run; return its untrained model."""
-    teacher = load_teacher("random")
-    start_run(out, config, teacher, {"category": "tile"})
-    return DeSTSeg(teacher, config.model)
+    start_run(out, config, load_teacher("random"), {"category": "tile"})
+    return tiny_model(config)
+
+
+def train_run(
+    out: Path, model: DeSTSeg | None = None, config: TrainingConfig = TINY, **options: Any
+) -> None:
+    """Train a run that was begun, or begin one and train it."""
+    model = model or begin(out, config)
+    train_with_checkpoints(out, model, noise(), config, progress=False, **options)
 
 
 @pytest.fixture(scope="module")
-def finished(images: TrainingImages, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("finished") / "run"
-    train_run(out, begin(out), images, TINY, progress=False)
+    train_run(out)
     save_calibration(out, [0.25, 0.5])
     return out
 
@@ -80,16 +80,11 @@ def finished(images: TrainingImages, tmp_path_factory: pytest.TempPathFactory) -
 @pytest.fixture
 def copy(finished: Path, tmp_path: Path) -> Path:
     """A finished run that a test may damage."""
-    out = tmp_path / "copy"
-    out.mkdir()
-    for path in finished.iterdir():
-        (out / path.name).write_bytes(path.read_bytes())
-    return out
+    return shutil.copytree(finished, tmp_path / "copy")
 
 
 def records(out: Path) -> list[tuple[str, int]]:
-    lines = (out / LOG).read_text().splitlines()
-    return [(r["phase"], r["step"]) for r in map(json.loads, lines)]
+    return [(r["phase"], r["step"]) for r in read_json_lines(out / LOG)]
 
 
 # ---- starting
@@ -141,9 +136,9 @@ def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path) -> None:
 # ---- training
 
 
-def test_a_run_gives_what_training_in_memory_gives(finished: Path, images: TrainingImages) -> None:
-    model = DeSTSeg(load_teacher("random"), TINY.model)
-    train(model, images, TINY, progress=False)
+def test_a_run_gives_what_training_in_memory_gives(finished: Path) -> None:
+    model = tiny_model()
+    train(model, noise(), TINY, progress=False)
     weights = load_file(finished / MODEL)
     trained = {k: v for k, v in model.state_dict().items() if not k.startswith("teacher")}
     assert weights.keys() == trained.keys()
@@ -153,44 +148,30 @@ def test_a_run_gives_what_training_in_memory_gives(finished: Path, images: Train
 def test_a_finished_run_holds_what_it_needs_and_no_more(finished: Path) -> None:
     names = {path.name for path in finished.iterdir()}
     assert names == {CONFIG, TEACHER, LOG, MODEL, CALIBRATION}
-    assert records(finished) == [("student", 5), ("segmentation", 4)]
+    assert records(finished) == [("student", 6), ("segmentation", 5)]
     with safe_open(finished / MODEL, "pt") as file:
         recorded = json.loads(file.metadata()["config"])
     assert recorded == json.loads(json.dumps(config_to_dict(TINY)))
 
 
-@pytest.mark.parametrize(
-    ("every", "steps"),
-    [
-        (2, [2, 4, 5, 2, 4, 4]),  # the last of each is the phase's end
-        (100, [5, 4]),
-    ],
-)
+@pytest.mark.parametrize(("every", "steps"), [(2, [2, 4, 6, 2, 4, 5]), (100, [6, 5])])
 def test_checkpoints_come_at_the_interval_and_at_the_end_of_a_phase(
-    every: int,
-    steps: list[int],
-    images: TrainingImages,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    every: int, steps: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    saved, save = [], run_module.save_checkpoint
+    saved, save = [], checkpoint_module.save_checkpoint
 
     def spy(path: Path, model: DeSTSeg, config: TrainingConfig, state: Any) -> None:
         saved.append(state.step)
         save(path, model, config, state)
 
-    monkeypatch.setattr(run_module, "save_checkpoint", spy)
-    model = begin(tmp_path)
-    train_run(tmp_path, model, images, TINY, checkpoint_every=every, progress=False)
+    monkeypatch.setattr(checkpoint_module, "save_checkpoint", spy)
+    train_run(tmp_path, checkpoint_every=every)
     assert saved == steps
 
 
-def test_without_a_segmentation_network_there_is_one_phase(
-    images: TrainingImages, tmp_path: Path
-) -> None:
-    config = replace(TINY, model=ModelConfig(width=1 / 16, segmentation=False))
-    train_run(tmp_path, begin(tmp_path, config), images, config, progress=False)
-    assert records(tmp_path) == [("student", 5)]
+def test_without_a_segmentation_network_there_is_one_phase(tmp_path: Path) -> None:
+    train_run(tmp_path, config=replace(TINY, model=ModelConfig(width=1 / 16, segmentation=False)))
+    assert records(tmp_path) == [("student", 6)]
     assert all(name.startswith("student.") for name in load_file(tmp_path / MODEL))
 
 
@@ -205,40 +186,32 @@ def asked_to_stop_after(calls: int) -> Callable[[], Any]:
     return waiting
 
 
-@pytest.mark.parametrize("calls", range(9))
+@pytest.mark.parametrize("calls", range(11))
 def test_a_request_to_stop_at_any_moment_is_saved_at_the_step_it_names(
-    calls: int,
-    finished: Path,
-    images: TrainingImages,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    calls: int, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = begin(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(run_module, "interrupts_wait", asked_to_stop_after(calls))
+        patch.setattr(checkpoint_module, "interrupts_wait", asked_to_stop_after(calls))
         with pytest.raises(InterruptedRunError) as stopped:
-            train_run(tmp_path, model, images, TINY, checkpoint_every=100, progress=False)
+            train_run(tmp_path, checkpoint_every=100)
     kept = torch.load(tmp_path / CHECKPOINT, weights_only=True)
-    steps = {"student": 5, "segmentation": 4}[kept["phase"]]
     assert str(stopped.value) == (
-        f"stopped at {kept['phase']} step {kept['step']} of {steps}, saved in {tmp_path}; "
+        f"stopped at {kept['phase']} step {kept['step']} of "
+        f"{phase_config(TINY, kept['phase']).steps}, saved in {tmp_path}; "
         "to continue, give the same command with --resume"
     )
-    assert kept["step"] + (5 if kept["phase"] == "segmentation" else 0) == calls + 1
+    assert kept["step"] + (6 if kept["phase"] == "segmentation" else 0) == calls + 1
 
-    fresh = DeSTSeg(load_teacher("random"), TINY.model)
-    train_run(tmp_path, fresh, images, TINY, progress=False)
+    train_run(tmp_path, tiny_model())
     assert (tmp_path / MODEL).read_bytes() == (finished / MODEL).read_bytes()
     assert records(tmp_path) == records(finished)
 
 
-def test_a_finished_run_is_not_trained_again_and_loses_a_checkpoint_left_behind(
-    copy: Path, images: TrainingImages
-) -> None:
+def test_a_finished_run_is_not_trained_again_and_loses_a_checkpoint_left_behind(copy: Path) -> None:
     before = (copy / MODEL).read_bytes()
     (copy / CHECKPOINT).write_bytes(b"the kill came before this was removed")
     (copy / f"{MODEL}123.partial").touch()
-    train_run(copy, DeSTSeg(load_teacher("random"), TINY.model), images, TINY, progress=False)
+    train_run(copy, tiny_model())
     assert (copy / MODEL).read_bytes() == before
     assert not (copy / CHECKPOINT).exists()
     assert not list(copy.glob("*.partial"))
@@ -247,13 +220,11 @@ def test_a_finished_run_is_not_trained_again_and_loses_a_checkpoint_left_behind(
 @pytest.mark.parametrize("rate", [1e10, 1e38])
 @pytest.mark.parametrize("phase", ["student", "segmentation"])
 def test_an_absurd_learning_rate_stops_with_finite_weights_in_the_last_checkpoint(
-    phase: str, rate: float, images: TrainingImages, tmp_path: Path
+    phase: str, rate: float, tmp_path: Path
 ) -> None:
-    absurd = PhaseConfig(steps=40, lr=rate)
-    config = replace(TINY, **{phase: absurd})
-    model = begin(tmp_path, config)
+    config = replace(TINY, **{phase: PhaseConfig(steps=40, lr=rate)})
     with pytest.raises(NonFiniteLossError, match=rf"{phase} step \d+; the learning rate is") as bad:
-        train_run(tmp_path, model, images, config, checkpoint_every=1, progress=False)
+        train_run(tmp_path, config=config, checkpoint_every=1)
     message = str(bad.value)
     if not (tmp_path / CHECKPOINT).exists():
         assert message.endswith("No checkpoint had been saved yet")
@@ -266,62 +237,54 @@ def test_an_absurd_learning_rate_stops_with_finite_weights_in_the_last_checkpoin
     assert not (tmp_path / MODEL).exists()
 
 
+def test_a_loss_that_is_not_a_number_does_not_reach_a_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loss, calls = training.LOSSES["student"], iter(range(1, 99))
+
+    def diverges(*arguments: Any) -> torch.Tensor:
+        return loss(*arguments) * (float("nan") if next(calls) == 5 else 1)
+
+    monkeypatch.setitem(training.LOSSES, "student", diverges)
+    with pytest.raises(
+        NonFiniteLossError, match=r"loss is nan at student step 5.*last good.*student step 4"
+    ):
+        train_run(tmp_path, checkpoint_every=2)
+
+
 # ---- the log
-
-
-def line(phase: str, step: int) -> str:
-    return json.dumps({"phase": phase, "step": step, "loss": 1.0}) + "\n"
 
 
 def test_the_log_is_taken_back_to_the_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / LOG
     places = [("student", 10), ("student", 20), ("segmentation", 10), ("segmentation", 20)]
-    path.write_text("".join(line(*place) for place in places))
+    for phase, step in places:
+        append_json_line(path, {"phase": phase, "step": step, "loss": 0.1})
+    whole = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(whole) + '{"phase": "stu')
     rewind_log(path, "segmentation", 15)
-    assert records(tmp_path) == places[:3]
+    assert path.read_text() == "".join(whole[:3])
     rewind_log(path, "student", 10)
-    assert records(tmp_path) == places[:1]
+    assert path.read_text() == whole[0]
 
 
-@pytest.mark.parametrize("rest", [b'{"phase": "stu', b"\xff\0\0", b"null\n", b'{"step": 3}\n'])
-def test_a_line_that_is_no_record_is_dropped(tmp_path: Path, rest: bytes) -> None:
-    (tmp_path / LOG).write_bytes(line("student", 10).encode() + rest)
-    rewind_log(tmp_path / LOG, "student", 10)
-    assert (tmp_path / LOG).read_text() == line("student", 10)
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-def test_a_full_disk_under_the_log_is_told_and_the_checkpoint_kept(
-    images: TrainingImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model, open_file = begin(tmp_path), Path.open
-
-    def full(path: Path, *arguments: Any, **options: Any) -> Any:
-        return open_file(Path("/dev/full") if path.name == LOG else path, *arguments, **options)
-
-    monkeypatch.setattr(Path, "open", full)
-    with pytest.raises(DeSTSegError, match=r"log\.jsonl could not be written.*No space.*--resume"):
-        train_run(tmp_path, model, images, TINY, checkpoint_every=2, progress=False)
-    assert torch.load(tmp_path / CHECKPOINT, weights_only=True)["step"] == 4
-
-
-def test_tensorboard_gets_every_record(images: TrainingImages, tmp_path: Path) -> None:
+def test_tensorboard_gets_every_record(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="the optional tensorboard package is not installed")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    model = begin(tmp_path)
-    train_run(tmp_path, model, images, TINY, tensorboard=True, progress=False)
+    train_run(tmp_path, tensorboard=True)
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     for phase, step in records(tmp_path):
         assert [event.step for event in events.Scalars(f"{phase}/loss")] == [step]
+        assert [event.step for event in events.Scalars(f"{phase}/learning_rate")] == [step]
 
 
 def test_tensorboard_that_is_not_installed_is_an_error_that_says_so(
-    images: TrainingImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(DeSTSegError, match="pip install tensorboard"):
-        train_run(tmp_path, begin(tmp_path), images, TINY, tensorboard=True, progress=False)
+        train_run(tmp_path, tensorboard=True)
 
 
 # ---- loading
@@ -348,12 +311,10 @@ def test_a_run_that_is_trained_but_not_calibrated_loads_if_asked_for(copy: Path)
     assert load_run(copy, CPU, calibrated=False).calibration_scores == ()
 
 
-def test_the_model_of_another_width_is_refused(
-    copy: Path, images: TrainingImages, tmp_path: Path
-) -> None:
-    wide, out = replace(TINY, model=ModelConfig(width=1 / 8)), tmp_path / "wide"
-    train_run(out, begin(out, wide), images, wide, progress=False)
-    (copy / MODEL).write_bytes((out / MODEL).read_bytes())
+def test_the_model_of_another_width_is_refused(copy: Path) -> None:
+    wide = tiny_model(replace(TINY, model=ModelConfig(width=1 / 8)))
+    weights = {k: v for k, v in wide.state_dict().items() if not k.startswith("teacher")}
+    save_weights(copy / MODEL, weights)
     with pytest.raises(DeSTSegError, match=r"model\.safetensors holds another architecture: s"):
         load_run(copy, CPU)
 
@@ -431,9 +392,55 @@ def test_a_fingerprint_tells_files_by_name_size_and_order(tmp_path: Path) -> Non
         for name in ("1.png", "2.png"):
             (tmp_path / folder / name).write_bytes(name.encode())
     a, b = ([tmp_path / folder / n for n in ("1.png", "2.png")] for folder in "ab")
-    assert fingerprint(a) == fingerprint(b) != fingerprint(a[:1])
-    assert fingerprint(a) != fingerprint(a[::-1])
+    assert fingerprint_files(a) == fingerprint_files(b) != fingerprint_files(a[:1])
+    assert fingerprint_files(a) != fingerprint_files(a[::-1])
     a[0].write_bytes(b"more bytes than before")
-    assert fingerprint(a) != fingerprint(b)
+    assert fingerprint_files(a) != fingerprint_files(b)
     renamed = b[1].rename(b[1].with_name("3.png"))
-    assert fingerprint([b[0], renamed]) != fingerprint([b[0], a[1]])
+    assert fingerprint_files([b[0], renamed]) != fingerprint_files([b[0], a[1]])
+
+
+# ---- runs of version 0.1
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    """A run that version 0.1 finished."""
+    out = shutil.copytree(OLD_RUN, tmp_path / "old")
+    (out / MODEL).write_bytes(gzip.decompress((out / "model.bin").read_bytes()))
+    save_weights(out / TEACHER, load_teacher("builtin").trunk.state_dict())
+    return out
+
+
+def photographs() -> NDArray[np.uint8]:
+    """The good images and textures of the old run."""
+    return np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
+
+
+def test_a_run_of_version_0_1_scores_images_as_it_did(old: Path) -> None:
+    run = load_run(old, CPU)
+    held_out = photographs()[hold_out(6, run.config.holdout, run.config.seed)[1]]
+    scores = score_images(run.model, held_out, precision="fp32", progress=False)
+    np.testing.assert_allclose(scores, run.calibration_scores, rtol=1e-4)
+
+
+def test_a_run_of_version_0_1_is_resumed_from_its_checkpoint(old: Path, tmp_path: Path) -> None:
+    expected, scores = load_file(old / MODEL), read_json(old / CALIBRATION)["scores"]
+    (old / MODEL).unlink()
+    (old / CALIBRATION).unlink()
+    (old / CHECKPOINT).write_bytes(gzip.decompress((old / "checkpoint.bin").read_bytes()))
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    for number, pixels in enumerate(photographs()):
+        Image.fromarray(pixels).save(folder / f"{number}.bmp")
+    images = ["--data", str(folder), "--textures", str(folder)]
+    resume = ["train", "--out", str(old), "--device", "cpu", "--quiet", "--resume"]
+    assert cli.main([*resume, *images]) == 0
+    assert records(old) == [
+        (p, s) for p, last in (("student", 11), ("segmentation", 12)) for s in (10, last)
+    ]
+    found = load_file(old / MODEL)
+    assert found.keys() == expected.keys()
+    for name in found:
+        torch.testing.assert_close(found[name], expected[name], rtol=1e-3, atol=1e-4)
+    assert read_json(old / CALIBRATION)["scores"] == pytest.approx(scores, rel=1e-3)

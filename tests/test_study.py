@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from destseg_lib import cli
-from destseg_lib.drawn.dataset import Counts, write_category
+from destseg_lib.drawn.dataset import ImageCounts, write_category
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.evaluation.tables import KEYS
+from destseg_lib.evaluation.tables import METRIC_NAMES
 from destseg_lib.studies import run as engine
 from destseg_lib.studies.run import RECORDS, append, missing, read_records, run_study
 from destseg_lib.studies.study import STUDIES, Study, read_study, trials
@@ -55,7 +55,7 @@ image_auroc = 98.6
 @pytest.fixture(scope="module")
 def category(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("world")
-    return write_category("metal", folder, 64, Counts(6, 3, 1), progress=False)
+    return write_category("metal", folder, 64, ImageCounts(6, 3, 1), progress=False)
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def run(study: Study, out: Path, **options: object) -> list[dict]:
 
 
 def figures(record: dict) -> dict:
-    return {key: record[key] for key in (*KEYS, "cosine_product", "defects", "student")}
+    return {key: record[key] for key in (*METRIC_NAMES, "cosine_product", "defects", "student")}
 
 
 # Declaring
@@ -146,7 +146,9 @@ def test_a_trial_gives_what_the_commands_give(study, category, tmp_path):
     command = ["evaluate", "--run", str(out), "--data", str(category), "--json", str(file)]
     assert cli.main([*command, "--device", "cpu", "--quiet"]) == 0
     expected = json.loads(file.read_text())
-    assert {key: record[key] for key in KEYS} == {key: expected[key] for key in KEYS}
+    assert {key: record[key] for key in METRIC_NAMES} == {
+        key: expected[key] for key in METRIC_NAMES
+    }
     assert json.loads(json.dumps(record["config"])) == expected["config"]
 
 

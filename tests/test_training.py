@@ -15,15 +15,16 @@ from destseg_lib import DeSTSeg, DeSTSegError, ModelConfig, TrainingConfig, load
 from destseg_lib.batches import PHASES, TrainingImages, batch_indices, draw_batch, step_generator
 from destseg_lib.config import PhaseConfig
 from destseg_lib.corruption import shrink_masks
+from destseg_lib.device import resolve_precision
 from destseg_lib.losses import feature_loss, segmentation_loss
-from destseg_lib.runs.budget import fit_to_budget, seconds_a_step
+from destseg_lib.runs.budget import fit_to_budget, seconds_per_step
 from destseg_lib.teacher import Teacher, normalise
 from destseg_lib.training import (
     NonFiniteLossError,
-    finite_losses,
     learning_rate_factor,
+    learning_rates,
+    move_to_device,
     phases_of,
-    prepare,
     segmentation_phase_loss,
     start_phase,
     student_phase_loss,
@@ -76,7 +77,11 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 
 def run_phase(model: DeSTSeg, config: TrainingConfig, phase: str, data: TrainingImages) -> list:
-    return list(train_phase(model, data, config, start_phase(model, config, phase)))
+    """Train one phase; return its records."""
+    records = []
+    for _ in train_phase(model, data, config, start_phase(model, config, phase), records.append):
+        pass
+    return records
 
 
 # Which images a step sees
@@ -98,15 +103,14 @@ def test_an_epoch_is_a_shuffle_without_its_last_incomplete_batch(count):
         assert set(seen) <= set(range(count))
 
 
+def all_differ(draws: list) -> bool:
+    return all(one != other for a, one in enumerate(draws) for other in draws[:a])
+
+
 def test_epochs_phases_and_seeds_shuffle_differently():
-    orders = [
-        epoch(CONFIG, 40, 0),
-        epoch(CONFIG, 40, 1),
-        epoch(CONFIG, 40, 0, "segmentation"),
-        epoch(replace(CONFIG, seed=1), 40, 0),
-    ]
-    for a, one in enumerate(orders):
-        assert all(one != other for other in orders[:a])
+    other_seed = replace(CONFIG, seed=1)
+    of = [(CONFIG, 40, 0), (CONFIG, 40, 1), (CONFIG, 40, 0, "segmentation"), (other_seed, 40, 0)]
+    assert all_differ([epoch(*arguments) for arguments in of])
 
 
 def test_every_image_is_seen_about_equally_often():
@@ -140,18 +144,9 @@ def test_a_steps_batch_is_the_same_whenever_it_is_drawn():
 
 
 def test_steps_phases_and_seeds_draw_differently():
-    draws = [
-        torch.rand(4, generator=step_generator(*of))
-        for of in (
-            (0, "student", 0),
-            (0, "student", 1),
-            (0, "segmentation", 0),
-            (1, "student", 0),
-            (2**40, "student", 0),
-        )
-    ]
-    for a, one in enumerate(draws):
-        assert not any(torch.equal(one, other) for other in draws[:a])
+    steps = [(0, "student", 0), (0, "student", 1), (0, "segmentation", 0), (1, "student", 0)]
+    steps.append((2**40, "student", 0))
+    assert all_differ([torch.rand(4, generator=step_generator(*of)).tolist() for of in steps])
 
 
 def test_a_batch_is_normalised_photographs_clean_and_corrupted():
@@ -194,7 +189,7 @@ def test_the_students_target_is_the_teacher_on_the_clean_image(model):
     assert denoising != plain
 
 
-def test_the_head_learns_from_the_corrupted_image_alone(model):
+def test_the_segmentation_network_learns_from_the_corrupted_image_alone(model):
     batch = draw_batch(images(), CONFIG, "segmentation", 0, CPU)
     model.eval()
     with torch.no_grad():
@@ -260,19 +255,6 @@ def test_looking_at_the_model_between_steps_does_not_change_the_result(teacher):
     assert same(one.state_dict(), other.state_dict())
 
 
-def test_a_phase_stopped_and_taken_up_again_takes_the_same_steps(teacher):
-    config = with_steps(replace(CONFIG, student=replace(PHASE, schedule="one_cycle")), 6, 0)
-    one, other = (DeSTSeg(teacher, CONFIG.model) for _ in range(2))
-    run_phase(one, config, "student", images())
-    state = start_phase(other, config, "student")
-    for _ in train_phase(other, images(), config, state):
-        if state.step == 2:
-            break
-    list(train_phase(other, images(), config, state))
-    assert state.step == 6
-    assert same(one.state_dict(), other.state_dict())
-
-
 def test_another_seed_trains_another_model(teacher):
     trained = []
     for seed in (0, 0, 1):
@@ -307,27 +289,22 @@ def test_one_cycle_rises_for_a_tenth_and_falls_to_nearly_nothing(steps):
         assert factors[(steps + top) // 2] == pytest.approx(0.5, abs=0.02)
 
 
-def test_head_and_residual_blocks_have_their_own_rates(model):
-    config = replace(
-        CONFIG, segmentation=PhaseConfig(4, 0.1, 0.01, schedule="one_cycle", momentum=0.8)
-    )
+@pytest.mark.parametrize("head_lr", [0.01, None])
+def test_head_and_residual_blocks_have_their_own_rates(model, head_lr):
+    phase = PhaseConfig(4, 0.1, head_lr, schedule="one_cycle", momentum=0.8)
+    config = replace(CONFIG, segmentation=phase)
     state = start_phase(model, config, "segmentation")
     residual, head = state.optimiser.param_groups
-    assert {id(p) for p in residual["params"]} == {
-        id(p) for p in model.segmentation.residual.parameters()
-    }
-    assert {id(p) for p in head["params"]} == {id(p) for p in model.segmentation.head.parameters()}
+    for group, network in (
+        (residual, model.segmentation.residual),
+        (head, model.segmentation.head),
+    ):
+        assert {id(p) for p in group["params"]} == {id(p) for p in network.parameters()}
     assert residual["momentum"] == 0.8
-    rates = []
-    for _ in train_phase(model, images(), config, state):
-        rates.append((residual["lr"], head["lr"]))
-    factors = [learning_rate_factor(config.segmentation, step) for step in range(4)]
-    np.testing.assert_allclose(rates, [(0.1 * f, 0.01 * f) for f in factors])
-
-
-def test_without_a_head_rate_both_learn_alike(model):
-    groups = start_phase(model, CONFIG, "segmentation").optimiser.param_groups
-    assert [group["peak"] for group in groups] == [PHASE.lr, PHASE.lr]
+    rates = [(residual["lr"], head["lr"]) for _ in train_phase(model, images(), config, state)]
+    factors = [learning_rate_factor(phase, step) for step in range(4)]
+    np.testing.assert_allclose(rates, [(0.1 * f, (head_lr or 0.1) * f) for f in factors])
+    assert rates == [learning_rates(config, "segmentation", step) for step in range(4)]
 
 
 def test_the_optimisers_are_torchs_with_the_configured_numbers(model):
@@ -356,23 +333,17 @@ def test_one_step_of_sgd_is_the_gradient_times_the_rate(model):
 
 def test_a_record_every_ten_steps_and_at_the_end(model):
     config = with_steps(CONFIG, 23, 0)
+    records, losses = [], []
     state = start_phase(model, config, "student")
-    losses, records = [], []
-    steps = train_phase(model, images(), config, state)
-    for step in range(23):
-        if step == 0:
-            records.append(next(steps))
-        else:
-            batch = draw_batch(images(), config, "student", step, CPU)
-            losses.append(student_phase_loss(copy.deepcopy(model), batch, config).item())
-            records.append(next(steps))
-    assert next(steps, "over") == "over"
-    assert [n for n, record in enumerate(records, start=1) if record] == [10, 20, 23]
-    second, last = records[19], records[22]
-    assert (second.phase, second.step, second.learning_rate) == ("student", 20, PHASE.lr)
-    assert second.loss == pytest.approx(np.mean(losses[9:19]), rel=1e-5)
-    assert last.loss == pytest.approx(np.mean(losses[19:22]), rel=1e-5)
-    assert 0 < records[9].seconds < second.seconds < last.seconds
+    for loss in train_phase(model, images(), config, state, records.append):
+        losses.append(loss.item())
+        assert state.step == len(losses)
+    first, second, last = records
+    assert [(r.phase, r.step) for r in records] == [("student", n) for n in (10, 20, 23)]
+    assert {r.learning_rate for r in records} == {PHASE.lr}
+    for record, steps in ((first, losses[:10]), (second, losses[10:20]), (last, losses[20:])):
+        assert record.loss == pytest.approx(np.mean(steps), rel=1e-5)
+    assert 0 < first.seconds < second.seconds < last.seconds
 
 
 @pytest.mark.parametrize("phase", PHASES)
@@ -391,21 +362,36 @@ def test_a_loss_that_is_not_finite_stops_training_and_names_its_step(model, phas
         list(steps)
 
 
-def test_losses_can_be_asked_for_before_a_record_is_due(model):
-    state = start_phase(model, CONFIG, "student")
-    steps = train_phase(model, images(), with_steps(CONFIG, 10, 0), state)
-    next(steps)
-    assert len(finite_losses(state)) == 1
-    nn.init.constant_(model.student.encoder.conv1.weight, float("nan"))
-    next(steps)
-    with pytest.raises(NonFiniteLossError, match="student step 2;"):
-        finite_losses(state)
-
-
 def test_no_steps_leave_the_model_as_it_was(model):
     before = state_of(model)
     assert train(model, images(), with_steps(CONFIG, 0, 0), progress=False) == []
     assert same(before, model.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("features", "precision"),
+    [((), "fp32"), (("amx_tile",), "bf16"), (("avx512_bf16",), "bf16"), (("avx512",), "fp32")],
+)
+def test_a_cpu_computes_in_bf16_where_it_has_instructions_for_it(monkeypatch, features, precision):
+    for name in ("amx_tile", "avx512_bf16", "avx512"):
+        monkeypatch.setattr(
+            torch.cpu, f"_is_{name}_supported", lambda name=name: name in features, raising=False
+        )
+    assert resolve_precision("auto", CPU) == precision
+    assert resolve_precision("fp16", CPU) == "fp16", "only auto depends on the processor"
+
+
+@pytest.mark.parametrize(("supported", "precision"), [(True, "bf16"), (False, "fp16")])
+def test_a_gpu_that_only_emulates_bf16_computes_in_fp16(monkeypatch, supported, precision):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *, including_emulation: supported)
+    assert resolve_precision("auto", torch.device("cuda")) == precision
+
+
+def test_without_torchs_functions_for_it_a_processor_computes_in_fp32(monkeypatch):
+    for name in ("amx_tile", "avx512_bf16"):
+        monkeypatch.delattr(torch.cpu, f"_is_{name}_supported", raising=False)
+    assert resolve_precision("auto", CPU) == "fp32"
+    assert resolve_precision("auto", torch.device("mps")) == "fp32"
 
 
 # Both phases together
@@ -457,9 +443,9 @@ def test_ablations_train(teacher, config, changes):
     assert not same(before, model.state_dict())
 
 
-def test_a_prepared_model_trains_to_nearly_the_same(teacher):
+def test_a_model_in_channels_last_order_trains_to_nearly_the_same(teacher):
     one, other = (DeSTSeg(teacher, CONFIG.model) for _ in range(2))
-    other = prepare(other, CPU)
+    other = move_to_device(other, CPU)
     plain, last = (train(m, images(), CONFIG, progress=False) for m in (one, other))
     weight = other.student.encoder.layer1[0].conv1.weight
     assert weight.is_contiguous(memory_format=torch.channels_last)
@@ -507,16 +493,14 @@ def test_without_segmentation_network_all_the_time_is_the_students():
 
 def test_a_budget_without_a_step_of_each_phase_is_refused():
     with pytest.raises(
-        DeSTSegError,
-        match=r"a time budget of 0\.0 minutes fits no training here, where the recipe takes 25; "
-        "give more time, a smaller --image-size or a smaller --width",
+        DeSTSegError, match=r"of 0\.0 minutes is too short .* recipe takes 25; give more time"
     ):
         fit_to_budget(BUDGET, COST, 1)
 
 
 def test_measuring_a_step_leaves_the_model_alone(model):
     before = state_of(model)
-    measured = seconds_a_step(model, images(), CONFIG, steps=1)
+    measured = seconds_per_step(model, images(), CONFIG, steps=1)
     assert set(measured) == set(PHASES)
     assert all(0 < seconds < 60 for seconds in measured.values())
     assert same(before, model.state_dict())

@@ -6,8 +6,7 @@ import argparse
 from pathlib import Path
 
 from destseg_lib.cli.options import add_quiet
-from destseg_lib.images.datasets import DATASETS
-from destseg_lib.images.download import download
+from destseg_lib.images.download import DATASETS, download
 
 
 def add_download(parser: argparse.ArgumentParser) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
-from functools import partial
 from pathlib import Path
 
 from destseg_lib.cli import options as shared
 from destseg_lib.device import resolve_device
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.evaluation.evaluate import evaluate, results_table
+from destseg_lib.evaluation.evaluate import evaluate
+from destseg_lib.evaluation.result import Evaluation, Summary
+from destseg_lib.evaluation.tables import results_table
 from destseg_lib.files import write_json
 from destseg_lib.runs.shipped import load_pretrained
 
@@ -36,6 +37,11 @@ def run_evaluate(options: argparse.Namespace) -> int:
         raise DeSTSegError(  # now, not after the metrics were computed
             f"{file} cannot be written; name a file in a folder that exists and may be written to"
         )
+
+    def save(results: Evaluation | Summary) -> None:
+        if file is not None:
+            write_json(file, results.to_dict())
+
     device, name = resolve_device(options.device), shared.shipped_name(options.run)
     results = evaluate(
         options.run if name is None else load_pretrained(name, device),
@@ -45,7 +51,7 @@ def run_evaluate(options: argparse.Namespace) -> int:
         figures=options.figures,
         skip_unreadable=options.skip_unreadable,
         progress=not options.quiet,
-        save=None if file is None else partial(write_json, file),
+        save=save,
     )
     print(results_table(results))
     return 0

@@ -18,7 +18,7 @@ from destseg_lib.cli.predict import add_predict, run_predict
 from destseg_lib.cli.study import add_reproduce, add_study, run_reproduce, run_study_part
 from destseg_lib.cli.train import add_train, run_train
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.runs.run import InterruptedRunError
+from destseg_lib.runs.checkpoint import InterruptedRunError
 
 AddOptions = Callable[[argparse.ArgumentParser], None]
 Run = Callable[[argparse.Namespace], int]

@@ -6,12 +6,12 @@ import argparse
 from pathlib import Path
 
 from destseg_lib.cli.options import DRAWN, NAMES, add_quiet
-from destseg_lib.drawn.dataset import WORLD, Counts, find_drawn, write_category
+from destseg_lib.drawn.dataset import WORLD, ImageCounts, find_drawn, write_category
 
 
 def add_make_data(parser: argparse.ArgumentParser) -> None:
     """The options of ``destseg make-data``."""
-    add, counts = parser.add_argument, Counts()
+    add, counts = parser.add_argument, ImageCounts()
     add("categories", nargs="*", metavar="CATEGORY", help=f"{NAMES} (default: all of them)")
     out = f"folder of the categories (default: {WORLD.as_posix()})"
     add("--out", type=Path, default=WORLD, metavar="DIR", help=out)
@@ -29,7 +29,7 @@ def add_make_data(parser: argparse.ArgumentParser) -> None:
 
 def run_make_data(options: argparse.Namespace) -> int:
     """``destseg make-data``: write drawn categories in MVTec AD's layout."""
-    counts = Counts(options.train, options.good, options.defective)
+    counts = ImageCounts(options.train, options.good, options.defective)
     # A name that does not exist must be known before the first category is drawn.
     names = [find_drawn(name).name for name in options.categories] or DRAWN
     for name in names:

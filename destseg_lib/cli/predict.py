@@ -8,7 +8,7 @@ from pathlib import Path
 from destseg_lib.cli.options import add_common, add_model, shipped_name
 from destseg_lib.device import resolve_device
 from destseg_lib.evaluation.predict import predict
-from destseg_lib.images.listing import find_images
+from destseg_lib.images.folders import find_images
 from destseg_lib.runs.run import load_run
 from destseg_lib.runs.shipped import load_pretrained
 

@@ -18,7 +18,7 @@ from destseg_lib.drawn.dataset import rotation_for
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.images.folders import find_categories
 from destseg_lib.runs.run import CONFIG, read_run
-from destseg_lib.runs.train import TrainingJob, train_category
+from destseg_lib.runs.train import TrainingJob, train_and_calibrate
 
 # Each setting of the configuration that has an option: its name there, and the help text. The type
 # of the value and the words to choose from are read from the configuration.
@@ -105,7 +105,7 @@ def run_train(options: argparse.Namespace) -> int:
             check_unchanged(out, options)
     keep_freed_memory()
     for category, out in runs:
-        train_category(category, out, config_for(category.name, options), job)
+        train_and_calibrate(category, out, config_for(category.name, options), job)
         print(f"trained {category.name}: {out}", flush=True)
     return 0
 

@@ -1,4 +1,4 @@
-"""The embedded world's products, each drawn from a seed: four textures and four objects."""
+"""The drawn categories: four textures and four objects, each image drawn from a seed."""
 
 from __future__ import annotations
 
@@ -16,4 +16,4 @@ CATEGORIES: tuple[DrawnCategory, ...] = (
     component.CATEGORY,
 )
 
-__all__ = ["CATEGORIES", "Product"]
+__all__ = ["CATEGORIES", "DrawnCategory"]

@@ -1,4 +1,4 @@
-"""How a scene becomes a photograph: exposure, colour of the light, fall-off, focus and grain."""
+"""From a scene to a photograph: exposure, colour of the light, fall-off, focus and grain."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from destseg_lib.drawn.drawing import Field, places
 
 @dataclass(frozen=True)
 class Camera:
-    """One photograph's settings; a product says how far each may vary.
+    """The settings of one photograph; a category says how far they may vary.
 
     Attributes:
         exposure: multiplies the light.
-        warmth: of the light: red up and blue down by this share.
+        warmth: the light's red is raised and its blue lowered by this share.
         tilt: how much brighter one side is than the other, down and across.
         vignette: how much darker the corners are.
         blur: standard deviation of the focus, in units of the image's side.
@@ -34,7 +34,7 @@ class Camera:
 
 
 def draw_camera(generator: np.random.Generator, variation: float = 1.0) -> Camera:
-    """Settings as they vary between photographs of one line; 0 is a camera that never varies."""
+    """Settings as they vary between photographs; with ``variation`` 0 the camera never varies."""
     v = variation
     angle = generator.uniform(0, 2 * math.pi)
     tilt = v * generator.uniform(0, 0.14)
@@ -49,18 +49,26 @@ def draw_camera(generator: np.random.Generator, variation: float = 1.0) -> Camer
 
 
 def expose(picture: Field, camera: Camera) -> Field:
-    """Light and focus: a picture (S, S, 3) in linear [0, 1] to one as the eye sees it, in [0, 1].
+    """Apply light and focus.
 
-    No grain yet: it is the same for a product and its defective twin, and is added last.
+    The grain is added last (``grain``), because it is the same for a defective example and its
+    defect-free twin.
+
+    Args:
+        picture: (S, S, 3) in linear [0, 1].
+        camera: the settings.
+
+    Returns:
+        (S, S, 3) in [0, 1], as the eye sees it.
     """
     size = picture.shape[0]
     y, x = places(size)
-    light = np.float32(1) + np.float32(camera.tilt[0]) * y + np.float32(camera.tilt[1]) * x
-    light -= np.float32(4 * camera.vignette) * (y * y + x * x)
+    light = 1 + camera.tilt[0] * y + camera.tilt[1] * x
+    light -= 4 * camera.vignette * (y * y + x * x)
     balance = np.array([1 + camera.warmth, 1, 1 - camera.warmth], np.float32)
-    seen = picture * (light * np.float32(camera.exposure))[..., None] * balance
+    seen = picture * (light * camera.exposure)[..., None] * balance
     np.clip(seen, 0, 1, out=seen)
-    np.sqrt(seen, out=seen)  # the display's gamma, near enough, and quick
+    np.sqrt(seen, out=seen)  # close to a display's gamma, and quick
     sigma = camera.blur * size
     if sigma > 0.2:
         for axis in (0, 1):
@@ -69,10 +77,9 @@ def expose(picture: Field, camera: Camera) -> Field:
 
 
 def grain(seen: Field, camera: Camera, generator: np.random.Generator) -> NDArray[np.uint8]:
-    """Add the sensor's noise and round: (S, S, 3) in [0, 1] to uint8."""
+    """Add the sensor's noise to (S, S, 3) in [0, 1] and round to uint8."""
     noise = generator.standard_normal(seen.shape[:2], np.float32)[..., None]
-    colour = generator.standard_normal(seen.shape, np.float32) * np.float32(0.5)
-    noisy = seen + np.float32(camera.grain) * (noise + colour)
+    colour = generator.standard_normal(seen.shape, np.float32) * 0.5
+    noisy = seen + camera.grain * (noise + colour)
     np.clip(noisy, 0, 1, out=noisy)
-    pixels: NDArray[np.uint8] = (noisy * np.float32(255) + np.float32(0.5)).astype(np.uint8)
-    return pixels
+    return (noisy * 255 + 0.5).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""What a product is: its name, its defects, and how one example of it is drawn."""
+"""A drawn category: its name, its defects, and the function that draws one example of it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from destseg_lib.drawn.drawing import Field
 
 
 class Draw(Protocol):
-    """Draw one example of a product."""
+    """Draw one example of a category."""
 
     def __call__(
         self,
@@ -25,27 +25,28 @@ class Draw(Protocol):
 
         Args:
             size: S, the side in pixels.
-            scene: decides pose, grain, colour: all that differs between good examples. It is asked
-                for the same numbers in the same order whatever ``defect`` is, so that a defective
-                example has a defect-free twin.
-            defect: one of the product's, or None.
-            fault: decides the defect: where it is, how large.
+            scene: decides pose, grain and colour: everything that differs between good examples.
+                It must give the same numbers in the same order for every ``defect``, so that each
+                defective example has a defect-free twin.
+            defect: one of the category's, or None.
+            fault: decides the defect: its place, size and shape.
 
         Returns:
-            (S, S, 3) in [0, 1].
+            (S, S, 3) float32 in [0, 1].
         """
         ...
 
 
 @dataclass(frozen=True)
 class DrawnCategory:
-    """A product of the embedded world.
+    """A drawn category.
 
     Attributes:
         name: also the name of its folder.
         kind: a texture fills the image; an object has a place in it.
         defects: the names of its defect types.
-        rotation: how far training images may be turned without becoming strange.
+        draw: draws one example.
+        rotation: how far training images may be turned and still look like the category.
         variation: how much the camera varies (``camera.draw_camera``).
     """
 

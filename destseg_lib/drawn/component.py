@@ -1,8 +1,8 @@
 """A power transistor mounted on a perforated board: three legs, each in its own hole.
 
 The board has many more holes than the part has legs, all alike, and a leg looks the same whichever
-hole it enters. So a leg in the wrong hole, or the whole part one hole further, is flawless wherever
-one looks closely: only the whole picture shows it.
+hole it enters. So a leg in the wrong hole, or the whole part one hole further, looks flawless in
+every detail: only the whole picture shows it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from destseg_lib.drawn.category import DrawnCategory
-from destseg_lib.drawn.drawing import Field, Point, blob, box, circle, smooth_noise, stroke
+from destseg_lib.drawn.drawing import (
+    Field,
+    Point,
+    blob,
+    bowed,
+    box,
+    circle,
+    jitter,
+    near_rim,
+    one_of,
+    polar,
+    smooth_noise,
+    stroke,
+)
 from destseg_lib.drawn.lettering import lettering
 from destseg_lib.drawn.surface import Frame, Surface, bevel, blank
 
@@ -46,13 +59,13 @@ class Leg:
 def draw(
     size: int, scene: np.random.Generator, defect: str | None, fault: np.random.Generator
 ) -> Field:
-    """Draw one board with its part (``product.Draw``)."""
-    board = Frame(scene.normal(0, 1.3), _pair(scene, 0.010), PITCH)
-    slack, lean = _pair(scene, 0.045), scene.normal(0, 1.1)
+    """Draw one board with its part (``category.Draw``)."""
+    board = Frame(scene.normal(0, 1.3), jitter(scene, 0.010), PITCH)
+    slack, lean = jitter(scene, 0.045), scene.normal(0, 1.1)
     lamp = (scene.normal(0.75, 0.12), scene.normal(0.6, 0.15), 1.0)
     code = "".join(scene.choice(list("0123456789"), 4)) + str(scene.choice(list("ABCDEFHK")))
-    sway = scene.normal(0, 0.04, 3)
-    tin, sheen = 0.52 * scene.uniform(0.8, 1.1), _pair(scene, 0.14)
+    sway = scene.normal(0, 0.04, 3).tolist()
+    tin, sheen = 0.52 * scene.uniform(0.8, 1.1), jitter(scene, 0.14)
     lot = scene.normal(1, (0.08, 0.05, 0.08))
     brushing = scene.normal(1, 0.1, 80)
     surface = _board(size, board, tin, scene)
@@ -73,7 +86,7 @@ def draw(
     _body(surface.near(part, outline), part, sheen)
     words = part.moved((BODY_MIDDLE + 0.1, 0))
     print_ = lettering(size, f"KD 718\n{code}", 0.66 * PITCH, words.degrees, words.origin)
-    surface.lay(print_ * (np.float32(0.55) + np.float32(0.14) * surface.grit), REST, 0.2)
+    surface.lay(print_ * (0.55 + 0.14 * surface.grit), REST, 0.2)
     if defect == "damaged_body":
         damage = _chip if fault.random() < 0.6 else _scratches
         damage(surface.near(part, outline), part, fault)
@@ -89,15 +102,14 @@ def _board(size: int, board: Frame, tin: float, scene: np.random.Generator) -> S
     soldered = smooth_noise(scene, size, 30)
     v, u = board.local(surface.y, surface.x)
     from_hole = np.hypot(v - np.rint(v), u - np.rint(u))
-    surface.layers[GREEN] = np.float32(1) + np.float32(0.05) * cloudy
-    surface.layers[GREEN] += np.float32(0.06) * surface.grit
-    # The varnish keeps a little off the tin: there the bare board shows.
-    surface.lay(surface.cover(from_hole - np.float32(0.37)), REST, 0.09)
-    ring = (from_hole - np.float32(0.245)) * np.float32(1 / 0.085)
-    solder = np.float32(tin) * (np.float32(0.92) + np.float32(0.15) * soldered)
-    bulge = np.float32(0.05) * np.maximum(np.float32(1) - ring * ring, 0)
-    surface.lay(surface.cover(from_hole - np.float32(0.33)), REST, solder, bulge)
-    surface.lay(surface.cover(from_hole - np.float32(0.165)), REST, 0.012)
+    surface.layers[GREEN] = 1 + 0.05 * cloudy + 0.06 * surface.grit
+    # The varnish ends shortly before the tin, so that a ring of the bare board shows.
+    surface.lay(surface.cover(from_hole - 0.37), REST, 0.09)
+    ring = (from_hole - 0.245) * (1 / 0.085)
+    solder = tin * (0.92 + 0.15 * soldered)
+    bulge = 0.05 * np.maximum(1 - ring * ring, 0)
+    surface.lay(surface.cover(from_hole - 0.33), REST, solder, bulge)
+    surface.lay(surface.cover(from_hole - 0.165), REST, 0.012)
     return surface
 
 
@@ -110,16 +122,15 @@ def _course(which: int, hole: Point, sway: float) -> tuple[Point, ...]:
 
 
 def _faulty_leg(defect: str, which: int, sway: float, fault: np.random.Generator) -> Leg:
-    """A leg in a wrong hole, cut off, or beside its hole."""
+    """A leg in a wrong hole, cut off, or next to its hole."""
     hole, course = HOLES[which], _course(which, HOLES[which], sway)
     if defect == "misplaced_leg":
-        wrong = WRONG_HOLES[which]
-        return Leg(_course(which, wrong[fault.integers(len(wrong))], sway))
+        return Leg(_course(which, one_of(fault, WRONG_HOLES[which]), sway))
     if defect == "missing_leg":
         stub = BODY_END + fault.uniform(-0.1, 0.45)
         return Leg((course[0], (stub, course[0][1])), lift=0.02)
-    angle, far = fault.uniform(0, 2 * math.pi), fault.uniform(0.42, 0.75)
-    end = (hole[0] + far * math.sin(angle), hole[1] + far * math.cos(angle))
+    angle = fault.uniform(0, 2 * math.pi)
+    end = polar(angle, fault.uniform(0.42, 0.75), hole)
     bow = 0.12 * math.cos(angle)
     half = ((end[0] + course[-2][0]) / 2 + 0.1, (end[1] + course[-2][1]) / 2 - bow)
     return Leg((*course[:-1], half, end), lift=fault.uniform(0.05, 0.35))
@@ -128,7 +139,7 @@ def _faulty_leg(defect: str, which: int, sway: float, fault: np.random.Generator
 def _misplaced(board: Frame, fault: np.random.Generator) -> Frame:
     """The part in other holes: moved by whole pitches, or turned on the spot."""
     if fault.random() < 0.7:
-        return board.moved(MOVES[fault.integers(len(MOVES))])
+        return board.moved(one_of(fault, MOVES))
     return board.moved((0, 0), 90 * float(fault.integers(1, 4)))
 
 
@@ -136,12 +147,12 @@ def _shadow_of_part(piece: Surface, part: Frame) -> None:
     v, u = part.thrown(0.6).local(piece.y, piece.x)
     middle = (BODY_END + TAB_TOP) / 2
     fallen = box(v, u, BODY_END - TAB_TOP, 2 * HALF_WIDTH, corner=0.3, centre=(middle, 0))
-    piece.shade(np.float32(0.85) * piece.cover(fallen, 0.5))
+    piece.shade(0.85 * piece.cover(fallen, 0.5))
 
 
 def _shadow_of_leg(piece: Surface, mount: Frame, leg: Leg) -> None:
     v, u = mount.thrown(0.24 + leg.lift).local(piece.y, piece.x)
-    piece.shade(np.float32(0.65) * piece.cover(stroke(v, u, leg.course, LEG), 0.14))
+    piece.shade(0.65 * piece.cover(stroke(v, u, leg.course, LEG), 0.14))
 
 
 def _leg(piece: Surface, mount: Frame, leg: Leg, tin: float) -> None:
@@ -150,9 +161,9 @@ def _leg(piece: Surface, mount: Frame, leg: Leg, tin: float) -> None:
     metal: Field | float = 1.25 * tin
     if not leg.lift:
         # It turns down into its hole: the light follows it only so far.
-        left = circle(v, u, 0.05, leg.course[-1]) * np.float32(1 / 0.2)
-        metal = np.float32(metal) * np.clip(left, 0.04, 1)
-    piece.lay(piece.cover(distance), REST, metal, bevel(distance, 0.1) * np.float32(0.07))
+        left = circle(v, u, 0.05, leg.course[-1]) * (1 / 0.2)
+        metal = metal * np.clip(left, 0.04, 1)
+    piece.lay(piece.cover(distance), REST, metal, bevel(distance, 0.1) * 0.07)
 
 
 def _tab(
@@ -165,24 +176,23 @@ def _tab(
     knots = np.linspace(-HALF_WIDTH, HALF_WIDTH, len(brushing))
     light = np.interp(u, knots, brushing).astype(np.float32)
     # Brushed metal mirrors the room only across the brushing: one blurred bright band.
-    band = (u - np.float32(4 * sheen[0])) * np.float32(1 / 0.9)
-    light += np.float32(0.45) / (np.float32(1) + band * band) - np.float32(0.2)
-    light += np.float32(sheen[1]) * (v + np.float32(2.5))
-    metal = np.float32(tin) * np.clip(light, 0.5, 1.7)
-    piece.lay(piece.cover(plate), REST, metal, bevel(plate, 0.1) * np.float32(0.06))
+    band = (u - 4 * sheen[0]) * (1 / 0.9)
+    light += 0.45 / (1 + band * band) - 0.2
+    light += sheen[1] * (v + 2.5)
+    metal = tin * np.clip(light, 0.5, 1.7)
+    piece.lay(piece.cover(plate), REST, metal, bevel(plate, 0.1) * 0.06)
 
 
 def _body(piece: Surface, part: Frame, sheen: Point) -> None:
     """The moulded body: matt epoxy, rounded edges, dimples of the mould's ejectors."""
     v, u = part.local(piece.y, piece.x)
     body = _epoxy(v, u)
-    height = np.float32(0.16) * bevel(body, 0.22) + np.float32(0.0016) * piece.grit
+    height = 0.16 * bevel(body, 0.22) + 0.0016 * piece.grit
     for side in (-1, 1):
         dimple = circle(v, u, 0.2, (BODY_TOP + 0.42, side * 1.32))
-        height -= piece.cover(dimple, 0.08) * np.float32(0.03)
-    sky = np.float32(1.1) - np.float32(0.22 + 2 * sheen[1]) * (v - np.float32(BODY_MIDDLE))
-    sky += np.float32(sheen[0]) * u
-    dark = (np.float32(0.021) + np.float32(0.0028) * piece.grit) * np.clip(sky, 0.6, 1.8)
+        height -= piece.cover(dimple, 0.08) * 0.03
+    sky = 1.1 - (0.22 + 2 * sheen[1]) * (v - BODY_MIDDLE) + sheen[0] * u
+    dark = (0.021 + 0.0028 * piece.grit) * np.clip(sky, 0.6, 1.8)
     piece.lay(piece.cover(body), REST, dark, height)
 
 
@@ -199,10 +209,10 @@ def _chip(piece: Surface, part: Frame, fault: np.random.Generator) -> None:
     radius = fault.uniform(0.3, 0.75)
     chip = blob(v, u, radius, fault, centre=(float(down), side * HALF_WIDTH), ragged=0.5)
     lost = piece.cover(np.maximum(_epoxy(v, u), chip))
-    shelf = np.clip(chip * np.float32(1 / radius) + np.float32(1), 0, 1)
-    ripples = np.abs(np.sin(shelf * np.float32(5) + np.float32(fault.uniform(0, 6))))
-    height = np.float32(0.12) * shelf + np.float32(0.02) * ripples + np.float32(0.007) * piece.grit
-    pale = np.float32(fault.uniform(0.05, 0.11)) * (np.float32(1) + np.float32(0.2) * piece.grit)
+    shelf = near_rim(chip, radius)
+    ripples = np.abs(np.sin(shelf * 5 + fault.uniform(0, 6)))
+    height = 0.12 * shelf + 0.02 * ripples + 0.007 * piece.grit
+    pale = fault.uniform(0.05, 0.11) * (1 + 0.2 * piece.grit)
     piece.lay(lost, REST, pale, height)
 
 
@@ -211,21 +221,15 @@ def _scratches(piece: Surface, part: Frame, fault: np.random.Generator) -> None:
     v, u = part.local(piece.y, piece.x)
     angle = fault.uniform(0, math.pi)
     middle = (BODY_MIDDLE + fault.uniform(-0.7, 0.7), fault.uniform(-1, 1))
-    face = piece.cover(_epoxy(v, u) + np.float32(0.1))
+    face = piece.cover(_epoxy(v, u) + 0.1)
     for _ in range(fault.integers(1, 4)):
         half, bow = fault.uniform(0.4, 1.3), fault.normal(0, 0.1)
-        along = [(t * half, bow * (1 - t * t)) for t in (-1, -0.4, 0.3, 1)]
-        c, s = math.cos(angle), math.sin(angle)
-        ends = [(middle[0] + a * s + b * c, middle[1] + a * c - b * s) for a, b in along]
+        ends = bowed(middle, angle, half, bow, (-1, -0.4, 0.3, 1))
         groove = face * piece.cover(stroke(v, u, ends, fault.uniform(0.03, 0.08)))
-        groove *= np.float32(fault.uniform(0.5, 0.9))
-        piece.lay(groove, REST, 0.16, piece.relief - np.float32(0.05))
+        groove *= fault.uniform(0.5, 0.9)
+        piece.lay(groove, REST, 0.16, piece.relief - 0.05)
         angle += fault.normal(0, 0.12)
         middle = (middle[0] + fault.normal(0, 0.15), middle[1] + fault.normal(0, 0.15))
-
-
-def _pair(scene: np.random.Generator, deviation: float) -> Point:
-    return float(scene.normal(0, deviation)), float(scene.normal(0, deviation))
 
 
 CATEGORY = DrawnCategory("component", "object", DEFECTS, draw, rotation="none")

@@ -1,7 +1,8 @@
-"""The embedded world: products to train and test on that need no download.
+"""The embedded world: drawn categories to train and test on without a download.
 
-Every image is drawn from a seed (``destseg_lib.drawn``): the same numbers in memory as on disk.
-On disk a product has MVTec AD's layout, so that nothing else needs to know where it came from.
+Every image is drawn from a seed (``destseg_lib.drawn``), with the same numbers in memory as on
+disk. On disk a category has MVTec AD's layout, so that the rest of the library reads it like any
+other.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from tqdm.auto import tqdm
 from destseg_lib.config import MVTEC_ROTATION, Rotation
 from destseg_lib.drawn import CATEGORIES
 from destseg_lib.drawn.category import DrawnCategory
-from destseg_lib.drawn.photograph import DefectivePhotograph, photograph, photograph_defect
+from destseg_lib.drawn.photograph import photograph, photograph_defect
 from destseg_lib.errors import DeSTSegError
+from destseg_lib.files import PARTIAL, remove_partial_files, write_json
 
 WORLD = Path("data/world")  # where drawn categories are kept
 GOOD = "good"
@@ -31,10 +33,13 @@ MANIFEST = "made.json"
 VERSION = 1  # of the drawings: raised when a change gives other pixels for the same seed
 _TRAIN, _TEST = 0, 1
 
+_Job = tuple[str, str, int]  # part (train or test), defect type or GOOD, number
+_Drawn = tuple[NDArray[np.uint8], NDArray[np.bool_] | None]  # image, and mask if defective
+
 
 @dataclass(frozen=True)
-class Counts:
-    """How many images of a product are drawn.
+class ImageCounts:
+    """How many images of a category are drawn.
 
     Attributes:
         train: good images to train on.
@@ -55,13 +60,14 @@ class Counts:
 
 @dataclass(frozen=True)
 class DrawnImages:
-    """A product's images in memory.
+    """The images of a category in memory.
 
     Attributes:
+        name: the category's.
         train: (N, S, S, 3) uint8 RGB, all good.
         test: (M, S, S, 3) uint8 RGB, the good ones first.
-        masks: (M, S, S) bool, where test images are defective.
-        defects: M defect types, ``good`` for none.
+        masks: (M, S, S) bool, True on the defects of the test images.
+        defects: the defect type of each test image, ``good`` for none.
     """
 
     name: str
@@ -72,160 +78,166 @@ class DrawnImages:
 
 
 def find_drawn(name: str) -> DrawnCategory:
-    """A product by name.
+    """Return the drawn category of this name.
 
     Raises:
-        DeSTSegError: there is none of this name.
+        DeSTSegError: there is none.
     """
-    for product in CATEGORIES:
-        if product.name == name:
-            return product
-    known = ", ".join(product.name for product in CATEGORIES)
-    raise DeSTSegError(f"there is no product {name!r}; choose one of {known}")
+    found = {category.name: category for category in CATEGORIES}
+    if name not in found:
+        raise DeSTSegError(f"there is no drawn category {name!r}; choose one of {', '.join(found)}")
+    return found[name]
 
 
 def rotation_for(category: str, otherwise: Rotation) -> Rotation:
-    """How far images of a category may be turned: a drawn product's or MVTec AD's, by name."""
-    drawn = {product.name: product.rotation for product in CATEGORIES}
+    """How far images may be turned, by the name of a drawn category or one of MVTec AD's."""
+    drawn = {category.name: category.rotation for category in CATEGORIES}
     return (MVTEC_ROTATION | drawn).get(category, otherwise)
 
 
 def draw_category(
     name: str,
     size: int = 256,
-    counts: Counts | None = None,
+    counts: ImageCounts | None = None,
     seed: int = 0,
     *,
     progress: bool = True,
 ) -> DrawnImages:
-    """Draw a product's images into memory.
+    """Draw the images of a category into memory.
 
     Args:
         name: of one of ``CATEGORIES``.
         size: S, the side in pixels.
-        counts: how many of each.
-        seed: another seed is another delivery of the same product.
+        counts: how many of each kind; ``ImageCounts()`` if not given.
+        seed: another seed gives other images of the same category.
         progress: show a bar.
 
     Raises:
-        DeSTSegError: no such product, or a size that is too small.
+        DeSTSegError: there is no such category, or the size is below 32.
+
+    Example:
+        >>> few = ImageCounts(train=2, good=1, defective=1)
+        >>> metal = draw_category("metal", 32, few, progress=False)
+        >>> metal.train.shape, metal.test.shape, metal.masks.shape
+        ((2, 32, 32, 3), (6, 32, 32, 3), (6, 32, 32))
+        >>> metal.defects
+        ('good', 'scratch', 'dent', 'rust', 'finger', 'spatter')
     """
-    product, counts = find_drawn(name), counts or Counts()
-    total = counts.train + counts.good + counts.defective * len(product.defects)
-    train = np.empty((counts.train, size, size, 3), np.uint8)
-    test = np.empty((total - counts.train, size, size, 3), np.uint8)
-    masks = np.zeros(test.shape[:3], bool)
-    defects: list[str] = []
-    with tqdm(total=total, desc=f"drawing {name}", unit="image", disable=not progress) as bar:
-        for n, drawn in enumerate(_in_order(product, size, counts, seed)):
-            bar.update()
-            if n < counts.train:
-                train[n] = drawn.image
-                continue
-            place = n - counts.train
-            test[place] = drawn.image
-            if drawn.mask is not None:
-                masks[place] = drawn.mask
-            defects.append(drawn.defect)
-    return DrawnImages(name, train, test, masks, tuple(defects))
+    category, counts = find_drawn(name), counts or ImageCounts()
+    defects = tuple(defect for part, defect, _ in _jobs(category, counts) if part == "test")
+    images = np.empty((counts.train + len(defects), size, size, 3), np.uint8)
+    masks = np.zeros((len(defects), size, size), bool)
+    for n, (image, mask) in enumerate(_in_order(category, size, counts, seed, progress)):
+        images[n] = image
+        if mask is not None:
+            masks[n - counts.train] = mask
+    return DrawnImages(name, images[: counts.train], images[counts.train :], masks, defects)
 
 
 def write_category(
     name: str,
     folder: Path,
     size: int = 256,
-    counts: Counts | None = None,
+    counts: ImageCounts | None = None,
     seed: int = 0,
     *,
     progress: bool = True,
 ) -> Path:
-    """Write a product to ``folder``/name in MVTec AD's layout; what is there already is kept.
+    """Write a category to ``folder``/name in MVTec AD's layout.
+
+    A category that is complete is kept; one that was interrupted is drawn again.
 
     Args:
         name: of one of ``CATEGORIES``.
-        folder: of the products; made if need be.
+        folder: of the categories; it is made if it does not exist.
         size: S, the side in pixels.
-        counts: how many of each.
-        seed: as ``draw_category``.
+        counts: how many of each kind; ``ImageCounts()`` if not given.
+        seed: as for ``draw_category``.
         progress: show a bar.
 
     Returns:
-        the product's folder.
+        the category's folder.
 
     Raises:
-        DeSTSegError: no such product, the folder holds something else, or cannot be written.
+        DeSTSegError: there is no such category, the size is below 32, or the folder holds
+            something else or cannot be written.
     """
-    product, counts = find_drawn(name), counts or Counts()
+    category, counts = find_drawn(name), counts or ImageCounts()
     root = Path(folder) / name
     made = {"version": VERSION, "size": size, "seed": seed, **asdict(counts)}
     if (root / MANIFEST).exists():
         there = json.loads((root / MANIFEST).read_text())
         if there != made:
             raise DeSTSegError(
-                f"{root} holds {name} drawn otherwise ({_differences(there, made)}); remove the "
-                "folder, or choose another"
+                f"{root} holds {name} drawn with other settings ({_differences(there, made)}); "
+                "remove the folder, or choose another"
             )
         return root
-    if root.exists() and any(p.is_file() and p.suffix != ".png" for p in root.rglob("*")):
+    known = (".png", PARTIAL)
+    if root.exists() and any(p.is_file() and p.suffix not in known for p in root.rglob("*")):
         raise DeSTSegError(f"{root} holds files that are not {name}'s; choose another folder")
-    total = counts.train + counts.good + counts.defective * len(product.defects)
-    with tqdm(total=total, desc=f"drawing {name}", unit="image", disable=not progress) as bar:
-        for _ in _in_order(product, size, counts, seed, save=root):
-            bar.update()
-    # Last, and in one go: a folder without it was interrupted, and is drawn again.
-    partial = root / f"{MANIFEST}.partial"
-    partial.write_text(json.dumps(made, indent=2) + "\n")
-    partial.replace(root / MANIFEST)
+    for _ in _in_order(category, size, counts, seed, progress, save=root):
+        pass
+    # Last: a folder without it was interrupted, and is drawn again.
+    remove_partial_files(root)
+    write_json(root / MANIFEST, made)
     return root
 
 
-@dataclass(frozen=True)
-class _Drawn:
-    image: NDArray[np.uint8]
-    mask: NDArray[np.bool_] | None
-    defect: str
+def _jobs(category: DrawnCategory, counts: ImageCounts) -> list[_Job]:
+    """All images of a category, in order."""
+    jobs = [("train", GOOD, n) for n in range(counts.train)]
+    jobs += [("test", GOOD, n) for n in range(counts.good)]
+    return jobs + [("test", d, n) for d in category.defects for n in range(counts.defective)]
 
 
 def _in_order(
-    product: DrawnCategory, size: int, counts: Counts, seed: int, save: Path | None = None
+    category: DrawnCategory,
+    size: int,
+    counts: ImageCounts,
+    seed: int,
+    progress: bool,
+    save: Path | None = None,
 ) -> Iterator[_Drawn]:
-    """Draw in threads, most of numpy's work being outside Python's lock; give out in order."""
-    jobs = [("train", GOOD, n) for n in range(counts.train)]
-    jobs += [("test", GOOD, n) for n in range(counts.good)]
-    jobs += [("test", defect, n) for defect in product.defects for n in range(counts.defective)]
+    """Draw in threads, because NumPy mostly runs without Python's lock; yield images in order."""
+    jobs = _jobs(category, counts)
 
-    def draw(job: tuple[str, str, int]) -> _Drawn:
+    def draw(job: _Job) -> _Drawn:
         part, defect, n = job
-        drawn = _draw(product, size, seed, *job)
+        image, mask = _draw(category, size, seed, job)
         if save is not None:
-            _write(drawn.image, save / part / defect / f"{n:03d}.png")
-            if drawn.mask is not None:
-                mask = drawn.mask.astype(np.uint8) * np.uint8(255)
-                _write(mask, save / "ground_truth" / defect / f"{n:03d}_mask.png")
-        return drawn
+            _write(image, save / part / defect / f"{n:03d}.png")
+            if mask is not None:
+                pixels = mask.astype(np.uint8) * np.uint8(255)
+                _write(pixels, save / "ground_truth" / defect / f"{n:03d}_mask.png")
+        return image, mask
 
     workers = os.cpu_count() or 1
-    with ThreadPoolExecutor(workers) as threads:
+    bar = tqdm(total=len(jobs), desc=f"drawing {category.name}", unit="image", disable=not progress)
+    with bar, ThreadPoolExecutor(workers) as threads:
         try:
-            # A few rounds ahead and no more: a whole product need not wait in memory.
+            # Only a few rounds ahead, so that memory does not fill with images that wait.
             ahead = [threads.submit(draw, job) for job in jobs[: 4 * workers]]
             for n in range(len(jobs)):
                 drawn = ahead.pop(0).result()
                 if n + 4 * workers < len(jobs):
                     ahead.append(threads.submit(draw, jobs[n + 4 * workers]))
+                bar.update()
                 yield drawn
         finally:
             threads.shutdown(wait=True, cancel_futures=True)
 
 
-def _draw(product: DrawnCategory, size: int, seed: int, part: str, defect: str, n: int) -> _Drawn:
-    # By name, not by place: adding a product or a defect leaves the others' images as they are.
-    names = zlib.crc32(product.name.encode()), zlib.crc32(defect.encode())
+def _draw(category: DrawnCategory, size: int, seed: int, job: _Job) -> _Drawn:
+    """One image (S, S, 3), and its mask (S, S) if it is defective."""
+    part, defect, n = job
+    # Seeded by name, not by place: a new category or defect leaves the other images as they are.
+    names = zlib.crc32(category.name.encode()), zlib.crc32(defect.encode())
     place = (seed, *names, _TRAIN if part == "train" else _TEST, n)
     if defect == GOOD:
-        return _Drawn(photograph(product, size, place), None, GOOD)
-    drawn: DefectivePhotograph = photograph_defect(product, defect, size, place)
-    return _Drawn(drawn.image, drawn.mask, defect)
+        return photograph(category, size, place), None
+    drawn = photograph_defect(category, defect, size, place)
+    return drawn.image, drawn.mask
 
 
 def _write(pixels: NDArray[np.uint8], path: Path) -> None:

@@ -1,7 +1,7 @@
 """A twill of thick cotton yarns: blue warp down the picture, natural weft across it.
 
 The weave is a table of crossings that says which yarn passes over. Both systems of yarns are
-drawn as tubes that rise and dive along that table, and at each pixel the higher one is seen.
+drawn as tubes that rise and dive along that table, and at each pixel the higher one is visible.
 """
 
 from __future__ import annotations
@@ -18,10 +18,13 @@ from destseg_lib.drawn.drawing import (
     Field,
     blob,
     cover,
-    lit,
-    paint,
+    lit_to_the_edge,
+    mixed,
     places,
+    polar,
     smooth_noise,
+    somewhere,
+    stain,
     stroke,
     turned,
 )
@@ -29,8 +32,8 @@ from destseg_lib.drawn.drawing import (
 DEFECTS = ("broken_yarn", "pulled_thread", "hole", "stain", "miswoven")
 YARNS = 48  # of each system in the tables; about 26 cross the picture
 PITCH = 1 / 26  # from yarn to yarn: the unit of lengths below
-WAVE = np.float32(0.24)  # how far a yarn rises and dives
-GROUND = np.float32(-0.75)  # the table that the cloth lies on
+WAVE = 0.24  # how far a yarn rises and dives
+GROUND = -0.75  # the table under the cloth
 FINEST = 128  # smaller pictures are drawn larger and averaged: a yarn needs some pixels
 WARP, WEFT = (0.105, 0.165, 0.270), (0.47, 0.445, 0.385)
 STAINS = ((0.50, 0.44, 0.34), (0.50, 0.33, 0.19), (0.58, 0.56, 0.54))  # oil, tea, water: light left
@@ -38,12 +41,12 @@ STAINS = ((0.50, 0.44, 0.34), (0.50, 0.33, 0.19), (0.58, 0.56, 0.54))  # oil, te
 
 @dataclass(frozen=True)
 class _System:
-    """One system of yarns: where each lies and how it looks.
+    """One system of yarns: their places and looks.
 
     Attributes:
         over: (YARNS, YARNS), by yarn and crossing: 1 where it passes over, -1 where under.
         radius, tone, phase: (YARNS,), of each yarn.
-        across, along: (S, S), where each pixel is, in PITCH; yarn k lies from k to k + 1 across.
+        across, along: (S, S), each pixel's place in PITCH; yarn k covers k to k + 1 across.
         torn: (S, S) and (YARNS,): a yarn is missing where the first is below its own value.
     """
 
@@ -57,26 +60,26 @@ class _System:
 
     def tubes(self) -> tuple[Field, NDArray[np.intp], Field]:
         """Height, number of the yarn and place across it (-0.5 to 0.5) at each pixel."""
-        station = self.along - np.float32(0.5)
+        station = self.along - 0.5
         yarn, before = self.across.astype(np.intp), station.astype(np.intp)
         part = station - before.astype(np.float32)
-        part *= part * (np.float32(3) - np.float32(2) * part)
+        part *= part * (3 - 2 * part)
         crossing = yarn * YARNS + before
         part *= np.diff(self.over, append=0).ravel().take(crossing)
         height = (part + self.over.ravel().take(crossing)) * WAVE
-        aside = self.across - yarn.astype(np.float32) - np.float32(0.5)
+        aside = self.across - yarn.astype(np.float32) - 0.5
         radius = self.radius.take(yarn)
         rounded = radius * radius - aside * aside
         if self.torn is not None:
             left = self.torn[0] - self.torn[1].take(yarn)
-            rounded = np.minimum(rounded, left * np.float32(0.5))
+            rounded = np.minimum(rounded, left * 0.5)
         height += np.sqrt(np.maximum(rounded, 0))
         return np.where(rounded > 0, height, GROUND), yarn, aside
 
 
 @dataclass(frozen=True)
 class _Thread:
-    """A piece of yarn that lies on the cloth: x + iy in the image, radius and height in PITCH."""
+    """A loose piece of yarn on the cloth: x + iy in the image, radius and height in PITCH."""
 
     path: NDArray[np.complex128]
     radius: float
@@ -87,11 +90,11 @@ class _Thread:
 def draw(
     size: int, scene: np.random.Generator, defect: str | None, fault: np.random.Generator
 ) -> Field:
-    """Draw a part of a bolt of cloth (``product.Draw``)."""
+    """Draw a part of a bolt of cloth (``category.Draw``)."""
     times = math.ceil(FINEST / size)
     fine = size * times
-    turn, shift = scene.uniform(-5, 5), YARNS // 2 + scene.uniform(0, 3, 2)
-    bow, skew = scene.normal(0, 0.012, 2), scene.normal(0, 0.02)
+    turn, shift = scene.uniform(-5, 5), (YARNS // 2 + scene.uniform(0, 3, 2)).tolist()
+    bow, skew = scene.normal(0, 0.012, 2).tolist(), scene.normal(0, 0.02)
     lot, warmth = scene.normal(0, 0.08, (2, 1)), scene.normal(0, 0.02, 3)
     azimuth, height_lamp = scene.uniform(0.5, 2.6), scene.uniform(0.9, 1.5)
     radius = 0.47 * np.exp(scene.normal(0, 0.045, (2, YARNS))).astype(np.float32)
@@ -103,10 +106,10 @@ def draw(
 
     y, x = places(fine)
     down, across = turned(y, x, turn)
-    u = (across + np.float32(bow[0]) * down * down + np.float32(skew) * down) / np.float32(PITCH)
-    v: Field = (np.float32(bow[1]) * across * across + down) / np.float32(PITCH)
-    u += np.float32(0.07) * wander[0] + np.float32(shift[0])
-    v += np.float32(0.07) * wander[1] + np.float32(shift[1])
+    u = (across + bow[0] * down * down + skew * down) / PITCH
+    v: Field = (bow[1] * across * across + down) / PITCH
+    u += 0.07 * wander[0] + shift[0]
+    v += 0.07 * wander[1] + shift[1]
     k = np.arange(YARNS)
     over = np.where((k[:, None] - k) % 3 == 0, -1, 1).astype(np.float32)  # [warp, weft]
     systems = [
@@ -128,24 +131,22 @@ def draw(
     front = height > weft_height
     np.maximum(height, weft_height, out=height)
     shade = np.where(front, warp.tone.take(i), weft.tone.take(j))
-    lean = np.where(front, warp.along, weft.along) * np.float32(1.5)
-    lean += np.where(front, fu, fv) * np.float32(1.3)
+    lean = np.where(front, warp.along, weft.along) * 1.5
+    lean += np.where(front, fu, fv) * 1.3
     lean += np.where(front, warp.phase.take(i), weft.phase.take(j))
     blue = front.astype(np.float32)
-    lamp = (math.sin(azimuth), math.cos(azimuth), height_lamp)
+    lamp = (*polar(azimuth, 1), height_lamp)
     for thread in threads:
         _lay(thread, complex(lamp[1], lamp[0]) / lamp[2], (y, x, height, blue, shade, lean))
-    groove = np.minimum(np.abs(lean - np.floor(lean) - np.float32(0.5)), np.float32(0.22))
-    height += np.float32(0.35) * groove + np.float32(0.02) * fluff
-    shade *= np.float32(0.80) + np.float32(0.9) * groove + np.float32(0.10) * fluff
-    shade *= np.clip((height + np.float32(0.28)) * np.float32(1.15), 0.06, 1)
-    shade *= np.float32(1) + np.float32(0.035) * cloudy
-    relief = np.pad(height * np.float32(0.85 * PITCH), 1, "edge")
-    shade *= np.minimum(lit(relief, lamp)[1:-1, 1:-1], 2)
-    blue *= np.float32(0.93) + np.float32(0.05) * fluff
+    groove = np.minimum(np.abs(lean - np.floor(lean) - 0.5), 0.22)
+    height += 0.35 * groove + 0.02 * fluff
+    shade *= 0.80 + 0.9 * groove + 0.10 * fluff
+    shade *= np.clip((height + 0.28) * 1.15, 0.06, 1)
+    shade *= 1 + 0.035 * cloudy
+    shade *= lit_to_the_edge(height * (0.85 * PITCH), lamp)
+    blue *= 0.93 + 0.05 * fluff
     colours = np.array((WARP, WEFT)) * np.exp(lot) * (1 + warmth)
-    layers = np.stack(((shade * blue).ravel(), (shade * (1 - blue)).ravel()), axis=1)
-    picture: Field = (layers @ colours.astype(np.float32)).reshape(fine, fine, 3)
+    picture = mixed(shade * blue, shade * (1 - blue), colours)
     if defect == "stain":
         _stain(picture, y, x, np.where(front, i, j + YARNS), fault)
     if times > 1:
@@ -169,25 +170,25 @@ def _lay(thread: _Thread, shadow: complex, cloth: tuple[Field, ...]) -> None:
         for path in (thread.path, thread.path + thread.height * PITCH * shadow)
     )
     away = stroke(y, x, thrown, 2 * thread.radius * PITCH)
-    dark = np.clip(np.float32(0.5) - away / np.float32(0.35 * PITCH), 0, 1)
-    shade *= np.float32(1) - np.float32(0.55) * dark
-    aside = stroke(y, x, points, 0) / np.float32(PITCH)
-    rounded = np.float32(thread.radius**2) - aside * aside
+    dark = np.clip(0.5 - away / (0.35 * PITCH), 0, 1)
+    shade *= 1 - 0.55 * dark
+    aside = stroke(y, x, points, 0) / PITCH
+    rounded = thread.radius**2 - aside * aside
     on = rounded > 0
-    height[on] = np.float32(thread.height) + np.sqrt(rounded[on])
+    height[on] = thread.height + np.sqrt(rounded[on])
     blue[on], shade[on] = thread.blue, 1
-    lean[on] = (y[on] + x[on]) * np.float32(1.4 / PITCH)
+    lean[on] = (y[on] + x[on]) * (1.4 / PITCH)
 
 
-def _somewhere(size: int, fault: np.random.Generator) -> tuple[int, int]:
+def _some_pixel(size: int, fault: np.random.Generator) -> tuple[int, int]:
     """A pixel well inside the picture."""
-    row, column = (int(size * (0.5 + fault.uniform(-0.34, 0.34))) for _ in range(2))
+    row, column = (int(size * (0.5 + place)) for place in somewhere(fault, 0.34))
     return row, column
 
 
 def _at(system: _System, across: float, along: float) -> complex:
     """About where in the image a place on a system of yarns is, as x + iy."""
-    miss = np.abs(system.across - np.float32(across)) + np.abs(system.along - np.float32(along))
+    miss = np.abs(system.across - across) + np.abs(system.along - along)
     row, column = divmod(int(miss.argmin()), len(miss))
     return (column + 0.5 + 1j * (row + 0.5)) / len(miss) - 0.5 - 0.5j
 
@@ -203,7 +204,7 @@ def _curl(start: complex, heading: float, blue: bool, fault: np.random.Generator
 def _miswoven(systems: list[_System], fault: np.random.Generator) -> None:
     """One or two yarns that float: they stay on one face for several crossings."""
     weft, warp = systems
-    at = _somewhere(len(warp.along), fault)
+    at = _some_pixel(len(warp.along), fault)
     yarns, crossings = int(fault.integers(1, 3)), int(fault.integers(5, 10))
     u, v, back = int(warp.across[at]), int(warp.along[at]), crossings // 2
     over = warp.over.copy()
@@ -216,13 +217,13 @@ def _miswoven(systems: list[_System], fault: np.random.Generator) -> None:
 
 def _broken(systems: list[_System], fault: np.random.Generator) -> list[_Thread]:
     """A yarn that is missing for a stretch, with an end sticking out at each side of the gap."""
-    at = _somewhere(len(systems[0].along), fault)
+    at = _some_pixel(len(systems[0].along), fault)
     half, blue = fault.uniform(1.8, 6.0), bool(fault.random() < 0.4)
     system = systems[blue]
     yarn, middle = int(system.across[at]), float(system.along[at])
     reach = np.full(YARNS, -100, np.float32)
     reach[yarn] = half
-    systems[blue] = replace(system, torn=(np.abs(system.along - np.float32(middle)), reach))
+    systems[blue] = replace(system, torn=(np.abs(system.along - middle), reach))
     # The yarns that crossed it have nothing to bend around.
     slack = systems[not blue].over.copy()
     slack[int(middle - half) : math.ceil(middle + half), yarn] *= 0.2
@@ -238,15 +239,15 @@ def _broken(systems: list[_System], fault: np.random.Generator) -> list[_Thread]
 
 def _pulled(systems: list[_System], fault: np.random.Generator) -> list[_Thread]:
     """A yarn caught and drawn out into a loop; to its sides it is tight and gathers the cloth."""
-    at = _somewhere(len(systems[0].along), fault)
+    at = _some_pixel(len(systems[0].along), fault)
     blue = bool(fault.random() < 0.35)
     system = systems[blue]
     yarn, middle = int(system.across[at]), float(system.along[at])
     loop, half = fault.uniform(1.8, 4.2), fault.uniform(3.0, 6.5)
-    d = system.across - np.float32(yarn + 0.5)
-    t = (system.along - np.float32(middle)) * np.float32(1 / half)
-    near = np.square(np.clip(1 - t * t, 0, 1) * np.clip(1 - d * d * np.float32(1 / 6), 0, 1))
-    across, along = system.across + np.float32(0.45) * d * near, system.along + 0.9 * t * near
+    d = system.across - (yarn + 0.5)
+    t = (system.along - middle) * (1 / half)
+    near = np.square(np.clip(1 - t * t, 0, 1) * np.clip(1 - d * d * (1 / 6), 0, 1))
+    across, along = system.across + 0.45 * d * near, system.along + 0.9 * t * near
     over = system.over.copy()
     over[yarn, int(middle - half) : int(middle + half) + 1] *= 0.6
     over[yarn, int(middle - half) : int(middle + half) + 1] -= 0.4
@@ -264,11 +265,11 @@ def _pulled(systems: list[_System], fault: np.random.Generator) -> list[_Thread]
 def _hole(
     systems: list[_System], y: Field, x: Field, fluff: Field, fault: np.random.Generator
 ) -> list[_Thread]:
-    """Yarns of both systems torn away, each at its own length."""
-    at = _somewhere(len(y), fault)
+    """Yarns of both systems torn away, each at a different length."""
+    at = _some_pixel(len(y), fault)
     cy, cx, radius = float(y[at]), float(x[at]), fault.uniform(0.035, 0.1)
-    distance = blob(y, x, radius, fault, centre=(cy, cx), ragged=0.25) * np.float32(1 / PITCH)
-    distance += np.float32(0.12) * fluff
+    distance = blob(y, x, radius, fault, centre=(cy, cx), ragged=0.25) * (1 / PITCH)
+    distance += 0.12 * fluff
     reach = np.clip(fault.normal(0, 0.5, (2, YARNS)), -1, 0.8).astype(np.float32)
     systems[:] = (replace(s, torn=(distance, r)) for s, r in zip(systems, reach, strict=True))
     threads = []
@@ -282,17 +283,15 @@ def _hole(
 def _stain(
     picture: Field, y: Field, x: Field, yarn: NDArray[np.intp], fault: np.random.Generator
 ) -> None:
-    """A spill that each yarn has drawn along itself by its own length, darkest at its edge."""
+    """A spill that spread along each yarn by a different length, darkest at its edge."""
     radius = fault.uniform(0.06, 0.15)
-    centre = fault.uniform(-0.33, 0.33), fault.uniform(-0.33, 0.33)
-    spill = blob(y, x, radius, fault, centre=centre, ragged=0.3)
+    spill = blob(y, x, radius, fault, centre=somewhere(fault, 0.33), ragged=0.3)
     drawn = fault.normal(0, 0.4 * PITCH, 2 * YARNS).astype(np.float32)
     spill += drawn.take(yarn)
-    soaked = np.float32(0.7) * cover(spill, softness=0.5 * PITCH)
-    soaked += np.float32(0.45) * cover(np.abs(spill + np.float32(0.35 * PITCH)), softness=PITCH)
-    soaked *= np.float32(fault.uniform(0.6, 1.1))
-    kept = np.array(STAINS[fault.integers(len(STAINS))], np.float32)
-    paint(picture, np.minimum(soaked, 1), picture * kept)
+    soaked = 0.7 * cover(spill, softness=0.5 * PITCH)
+    soaked += 0.45 * cover(np.abs(spill + 0.35 * PITCH), softness=PITCH)
+    soaked *= fault.uniform(0.6, 1.1)
+    stain(picture, np.minimum(soaked, 1), STAINS, fault)
 
 
 CATEGORY = DrawnCategory("fabric", "texture", DEFECTS, draw, rotation="slight")

@@ -1,4 +1,4 @@
-"""Words on a product: printed, marked by a laser or moulded."""
+"""Words on a thing: printed, marked by a laser or moulded."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def lettering(
     """How far each pixel is covered by ``text``, (S, S) in [0, 1].
 
     ``height`` is the font's size in units of the image's side; a capital is about 0.7 of it. The
-    words are turned clockwise by ``degrees`` about their middle, which is at ``centre``.
+    words have their middle at ``centre`` and are turned clockwise by ``degrees`` about it.
     """
-    # Drawn a little finer than it is shown, at a whole size, and brought to scale when placed.
+    # Drawn a little finer than shown, because a font has whole sizes, and scaled when placed.
     drawn = max(10, math.ceil(1.5 * height * size))
     lines = text.split("\n")
     wide = int(drawn * (0.8 * max(len(line) for line in lines) + 1))
@@ -30,13 +30,6 @@ def lettering(
     scale = drawn / height / size
     c, s = scale * math.cos(math.radians(degrees)), scale * math.sin(math.radians(degrees))
     row, column = ((place + 0.5) * size for place in centre)
-    matrix = (
-        c,
-        s,
-        wide / 2 - c * column - s * row,
-        -s,
-        c,
-        tall / 2 + s * column - c * row,
-    )
+    matrix = (c, s, wide / 2 - c * column - s * row, -s, c, tall / 2 + s * column - c * row)
     placed = tile.transform((size, size), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
-    return np.asarray(placed) * np.float32(1 / 255)
+    return np.asarray(placed) * np.float32(1 / 255)  # bytes times a Python float are float64

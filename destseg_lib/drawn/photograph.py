@@ -1,4 +1,4 @@
-"""From a product and a seed to a photograph; from a defect to its exact mask."""
+"""From a category and a seed to a photograph; from a defect to its exact mask."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from destseg_lib.drawn.category import DrawnCategory
 from destseg_lib.drawn.drawing import Field
 from destseg_lib.errors import DeSTSegError
 
-VISIBLE = 8 / 255  # a smaller difference drowns in the grain
+VISIBLE = 8 / 255  # a smaller difference is lost in the grain
 SMALLEST = 2.5e-4  # share of the image that a defect must cover: 16 pixels of 256 x 256
 ATTEMPTS = 20
 
@@ -35,61 +35,60 @@ class DefectivePhotograph:
     twin: NDArray[np.uint8]
 
 
-def photograph(product: DrawnCategory, size: int, seed: Seed) -> NDArray[np.uint8]:
-    """Draw a good example, (S, S, 3) uint8. The seed decides it whole.
+def photograph(category: DrawnCategory, size: int, seed: Seed) -> NDArray[np.uint8]:
+    """Draw a good example, (S, S, 3) uint8; the same seed gives the same image.
 
     Raises:
         DeSTSegError: ``size`` is below 32.
     """
     _check_size(size)
     scene, camera, noise, fault = _streams(seed)
-    settings = draw_camera(camera, product.variation)
-    seen = expose(product.draw(size, scene, None, fault), settings)
-    return grain(seen, settings, noise)
+    settings = draw_camera(camera, category.variation)
+    return grain(expose(category.draw(size, scene, None, fault), settings), settings, noise)
 
 
 def photograph_defect(
-    product: DrawnCategory, defect: str, size: int, seed: Seed
+    category: DrawnCategory, defect: str, size: int, seed: Seed
 ) -> DefectivePhotograph:
     """Draw a defective example with its mask and its twin.
 
-    The twin is ``photograph(product, size, seed)``. The mask is where the two visibly differ,
-    before grain, with pinholes closed; outside it the twin's pixels are taken.
+    The twin is ``photograph(category, size, seed)``. The mask is where the two visibly differ
+    before grain is added, with pinholes closed; outside it the twin's pixels are taken.
 
     Raises:
-        DeSTSegError: the product has no such defect, or ``size`` is below 32.
+        DeSTSegError: the category has no such defect, or ``size`` is below 32.
     """
     _check_size(size)
-    if defect not in product.defects:
+    if defect not in category.defects:
         raise DeSTSegError(
-            f"{product.name} has no defect {defect!r}; choose one of {', '.join(product.defects)}"
+            f"{category.name} has no defect {defect!r}; choose one of {', '.join(category.defects)}"
         )
-    _, camera, noise, _ = _streams(seed)
-    settings = draw_camera(camera, product.variation)
-    good = expose(product.draw(size, _streams(seed)[0], None, _streams(seed)[3]), settings)
+    scene, camera, noise, fault = _streams(seed)
+    settings = draw_camera(camera, category.variation)
+    good = expose(category.draw(size, scene, None, fault), settings)
     for attempt in range(ATTEMPTS):
         scene, fault = _streams(seed)[0], _streams((*seed, attempt))[3]
-        bad = expose(product.draw(size, scene, defect, fault), settings)
+        bad = expose(category.draw(size, scene, defect, fault), settings)
         mask = _where_visible(good, bad)
         if mask.sum() >= SMALLEST * size * size:
             break
     else:
         raise DeSTSegError(
-            f"{ATTEMPTS} tries at {defect!r} on {product.name} at {size} pixels gave nothing that "
+            f"{ATTEMPTS} tries at {defect!r} on {category.name} at {size} pixels gave nothing that "
             "can be seen; draw at a larger size"
         )
-    bad = np.where(mask[..., None], bad, good)
-    twin_noise = _streams(seed)[2]
-    return DefectivePhotograph(grain(bad, settings, noise), mask, grain(good, settings, twin_noise))
+    image = grain(np.where(mask[..., None], bad, good), settings, noise)
+    return DefectivePhotograph(image, mask, grain(good, settings, _streams(seed)[2]))
 
 
 def _where_visible(good: Field, bad: Field) -> NDArray[np.bool_]:
+    """The mask (S, S) of visible differences, without pinholes and specks."""
     differs = np.abs(bad - good).max(axis=2) > VISIBLE
     reach = max(1, round(good.shape[0] / 128))
     padded = np.pad(differs, reach)
     closed = ndimage.binary_closing(padded, iterations=reach)[reach:-reach, reach:-reach]
     filled: NDArray[np.bool_] = ndimage.binary_fill_holes(closed | differs)
-    # Specks of a pixel or two belong to no defect that a person would outline.
+    # Nobody would outline specks of a pixel or two as a defect.
     regions, count = ndimage.label(filled, np.ones((3, 3)))
     if count:
         areas = np.bincount(regions.ravel())
@@ -106,4 +105,4 @@ def _streams(seed: Seed) -> tuple[np.random.Generator, ...]:
 
 def _check_size(size: int) -> None:
     if size < 32:
-        raise DeSTSegError(f"size is {size}; a product needs at least 32 pixels to be seen")
+        raise DeSTSegError(f"size is {size}; draw at 32 pixels or more")

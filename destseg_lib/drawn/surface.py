@@ -1,7 +1,7 @@
-"""A picture that is laid in layers: what things are made of, their relief, and where they lie.
+"""A picture made of layers: the materials of things, their relief and their places.
 
 Brightness is kept per material instead of per colour, and a small thing is laid in its own window
-of the picture. Both make a product of many parts quick to draw.
+of the picture. Both make a category of many parts quick to draw.
 """
 
 from __future__ import annotations
@@ -12,7 +12,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from destseg_lib.drawn.drawing import Colour, Field, Point, lit, places, smooth_noise, turned
+from destseg_lib.drawn.drawing import (
+    Colour,
+    Field,
+    Lamp,
+    Point,
+    cover,
+    lit,
+    near_rim,
+    places,
+    smooth_noise,
+    turned,
+)
 
 
 @dataclass(frozen=True)
@@ -22,7 +33,7 @@ class Frame:
     Attributes:
         degrees: how far it is turned clockwise in the image.
         origin: where its origin is in the image.
-        unit: what lengths in it are measured in, in units of the image's side.
+        unit: the unit of its lengths, as a share of the image's side.
     """
 
     degrees: float
@@ -32,8 +43,8 @@ class Frame:
     def local(self, y: Field, x: Field) -> tuple[Field, Field]:
         """The places y, x of the image in this frame: down, across."""
         down, across = turned(y, x, self.degrees, self.origin)
-        down *= np.float32(1 / self.unit)
-        across *= np.float32(1 / self.unit)
+        down *= 1 / self.unit
+        across *= 1 / self.unit
         return down, across
 
     def seen(self, place: Point) -> Point:
@@ -47,7 +58,7 @@ class Frame:
         return Frame(self.degrees + degrees, self.seen(by), self.unit)
 
     def thrown(self, height: float) -> Frame:
-        """The frame of the shadow of what is ``height`` above the ground, in ``unit``."""
+        """The frame of the shadow of a thing ``height`` above the ground, in ``unit``."""
         reach = height * self.unit
         y, x = self.origin
         return Frame(self.degrees, (y + 0.65 * reach, x + 0.55 * reach), self.unit)
@@ -61,9 +72,9 @@ class Surface:
         y, x: (H, W), the places of its pixels in the image.
         layers: (materials, H, W), how bright each material is there.
         relief: (H, W), height.
-        grit: (H, W), fine noise of unit variance: the grain of whatever is there.
+        grit: (H, W), fine noise of unit variance: the grain of each material.
         size: S, the side of the whole picture in pixels.
-        unit: in units of the image's side.
+        unit: the unit of lengths, as a share of the image's side.
     """
 
     y: Field
@@ -75,7 +86,7 @@ class Surface:
     unit: float
 
     def near(self, frame: Frame, corners: Iterable[Point], margin: float = 0.5) -> Surface:
-        """The window that holds these places of ``frame``; what is laid there is laid here."""
+        """The window that holds these places of ``frame``; it shares this surface's arrays."""
         (ys, xs), out = zip(*map(frame.seen, corners), strict=True), margin * self.unit
         rows, columns = (
             slice(
@@ -89,9 +100,7 @@ class Surface:
 
     def cover(self, distance: Field, softness: float = 0.0) -> Field:
         """Coverage in [0, 1] of a signed distance in ``unit`` (``drawing.cover``)."""
-        edge = max(1 / (self.size * self.unit), softness)
-        covered: Field = np.clip(np.float32(0.5) - distance * np.float32(1 / edge), 0, 1)
-        return covered
+        return cover(distance, softness, 1 / (self.size * self.unit))
 
     def lay(
         self,
@@ -100,25 +109,22 @@ class Surface:
         brightness: Field | float,
         relief: Field | float | None = None,
     ) -> None:
-        """Lay a material over what is there, and its height unless the relief stays."""
-        self.layers[...] *= np.float32(1) - covered
+        """Cover the surface with a material; without ``relief`` the height stays."""
+        self.layers[...] *= 1 - covered
         self.layers[material] += covered * brightness
         if relief is not None:
             self.relief[...] += covered * (relief - self.relief)
 
     def shade(self, share: Field) -> None:
         """Take away a share of the light."""
-        self.layers[...] *= np.float32(1) - share
+        self.layers[...] *= 1 - share
 
-    def lit(
-        self, lamp: tuple[float, float, float], colours: Sequence[Colour], gloss: float
-    ) -> Field:
+    def lit(self, lamp: Lamp, colours: Sequence[Colour], gloss: float) -> Field:
         """The whole picture (S, S, 3) under one lamp, with a colour for each material."""
-        brightness = lit(self.relief * np.float32(self.unit), lamp)
-        mirrored = np.clip(brightness - np.float32(1.12), 0, 0.5) * np.float32(gloss)
+        brightness = lit(self.relief * self.unit, lamp)
+        mirrored = np.clip(brightness - 1.12, 0, 0.5) * gloss
         np.minimum(brightness, 2, out=brightness)
-        materials = len(colours)
-        flat = (self.layers * brightness).reshape(materials, -1)
+        flat = (self.layers * brightness).reshape(len(colours), -1)
         picture: Field = (flat.T @ np.array(colours, np.float32)).reshape(self.size, self.size, 3)
         picture += mirrored[..., None]
         return np.clip(picture, 0, 1, picture)
@@ -128,12 +134,10 @@ def blank(size: int, unit: float, materials: int, scene: np.random.Generator) ->
     """A flat, black surface with its grit."""
     y, x = places(size)
     layers = np.zeros((materials, size, size), np.float32)
-    grit = smooth_noise(scene, size, 120)
-    return Surface(y, x, layers, np.zeros_like(y), grit, size, unit)
+    return Surface(y, x, layers, np.zeros_like(y), smooth_noise(scene, size, 120), size, unit)
 
 
 def bevel(distance: Field, width: float) -> Field:
     """A rounded edge: 0 at a shape's rim, rising to 1 ``width`` inside it."""
-    left = np.clip(distance * np.float32(1 / width) + np.float32(1), 0, 1)
-    risen: Field = np.float32(1) - left * left
-    return risen
+    left = near_rim(distance, width)
+    return 1 - left * left

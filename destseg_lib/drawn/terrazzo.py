@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +21,15 @@ from destseg_lib.drawn.drawing import (
     Point,
     blob,
     cover,
+    one_of,
     paint,
     places,
+    polar,
     smooth_noise,
+    somewhere,
+    stain,
     stroke,
+    tinted,
 )
 
 Outline = NDArray[np.float32]  # (CORNERS, 2) as (y, x), in units of the image's side
@@ -58,12 +64,12 @@ class _Chips:
 def draw(
     size: int, scene: np.random.Generator, defect: str | None, fault: np.random.Generator
 ) -> Field:
-    """Draw a part of a slab (``product.Draw``)."""
+    """Draw a part of a slab (``category.Draw``)."""
     chips = _scatter(scene)
     cement = np.array(CEMENT) + scene.normal(0, 0.005, 3) + scene.normal(0, 0.02)
     lamp, lamp_far = scene.uniform(0, 2 * math.pi), scene.uniform(0.1, 0.9)
     gloss, gloss_width = scene.uniform(0.0, 0.09), scene.uniform(0.15, 0.4)
-    lamp_at = (math.sin(lamp), math.cos(lamp))
+    lamp_at = polar(lamp, 1)
     cloudy = smooth_noise(scene, size, 4, octaves=2)
     veins = smooth_noise(scene, size, 30, octaves=3)
     sand = smooth_noise(scene, size, 64, octaves=2)
@@ -72,8 +78,7 @@ def draw(
     seen, stone, mottled = _painted(size, chips, cement)
     if defect == "foreign_chip":
         _foreign_chip(seen, y, x, _some_chip(chips, 0.021, fault), lamp_at, fault)
-    shade = np.float32(1) + np.float32(0.02) * cloudy + np.float32(0.11) * veins * mottled
-    shade += sand * (np.float32(0.035) - np.float32(0.02) * stone)
+    shade = 1 + 0.02 * cloudy + 0.11 * veins * mottled + sand * (0.035 - 0.02 * stone)
     seen *= shade[..., None]
     picture = seen * seen
     if defect == "stain":
@@ -84,10 +89,10 @@ def draw(
         _crack(picture, fault)
     elif defect == "scratch":
         _scratch(picture, y, x, fault)
-    aside_y = y - np.float32(lamp_far * lamp_at[0])
-    aside_x = x - np.float32(lamp_far * lamp_at[1])
-    aside = (aside_y * aside_y + aside_x * aside_x) * np.float32(1 / gloss_width**2)
-    picture += (np.float32(gloss) / (np.float32(1) + aside))[..., None]
+    aside_y = y - lamp_far * lamp_at[0]
+    aside_x = x - lamp_far * lamp_at[1]
+    aside = (aside_y * aside_y + aside_x * aside_x) * (1 / gloss_width**2)
+    picture += (gloss / (1 + aside))[..., None]
     return np.clip(picture, 0, 1, picture)
 
 
@@ -141,13 +146,13 @@ def _painted(size: int, chips: _Chips, cement: NDArray[np.float64]) -> tuple[Fie
     for rim, outline, colour, kind in rows:
         pen.polygon(rim, fill=ground)
         pen.polygon(outline, fill=(*colour, kind))
-    pixels = np.asarray(image.reduce(FINE), np.float32) * np.float32(1 / 255)
-    kind = pixels[..., 3] * np.float32(2)
-    return pixels[..., :3].copy(), np.minimum(kind, 1), np.maximum(kind - np.float32(1), 0)
+    pixels = np.asarray(image.reduce(FINE), np.float32) * (1 / 255)
+    kind = pixels[..., 3] * 2
+    return pixels[..., :3].copy(), np.minimum(kind, 1), np.maximum(kind - 1, 0)
 
 
 def _some_chip(chips: _Chips, smallest: float, fault: np.random.Generator) -> Outline:
-    """The outline (CORNERS, 2) of a chip that lies well inside the picture and is not tiny."""
+    """The outline (CORNERS, 2) of a chip that is well inside the picture and not tiny."""
     inside = np.abs(chips.outlines.mean(axis=1)).max(axis=1) < 0.43
     large = np.ptp(chips.outlines, axis=1).min(axis=1) > 2 * smallest
     outline: Outline = chips.outlines[fault.choice(np.flatnonzero(inside & large))]
@@ -160,7 +165,7 @@ def _polygon(y: Field, x: Field, outline: Outline) -> Field:
     for (py, px), (qy, qx) in zip(outline.tolist(), np.roll(outline, -1, 0).tolist(), strict=True):
         length = math.hypot(qy - py, qx - px)
         ny, nx = (px - qx) / length, (qy - py) / length
-        side = np.float32(ny) * y + np.float32(nx) * x - np.float32(ny * py + nx * px)
+        side = ny * y + nx * x - (ny * py + nx * px)
         np.maximum(distance, side, out=distance)
     return distance
 
@@ -169,12 +174,12 @@ def _foreign_chip(
     seen: Field, y: Field, x: Field, outline: Outline, lamp_at: Point, fault: np.random.Generator
 ) -> None:
     """A chip of a material that is not in the mix."""
-    colour = np.array(FOREIGN[fault.integers(len(FOREIGN))]) + fault.normal(0, 0.02, 3)
+    colour = np.array(one_of(fault, FOREIGN)) + fault.normal(0, 0.02, 3)
     colour += fault.uniform(0, 0.45) * (colour.mean() - colour)
     middle = outline.mean(axis=0)
-    side = (y - middle[0]) * np.float32(lamp_at[0]) + (x - middle[1]) * np.float32(lamp_at[1])
-    tone = np.float32(1) + np.float32(fault.uniform(0, 4)) * side
-    paint(seen, cover(_polygon(y, x, outline)), tone[..., None] * colour.astype(np.float32))
+    side = (y - middle[0]) * lamp_at[0] + (x - middle[1]) * lamp_at[1]
+    tone = 1 + fault.uniform(0, 4) * side
+    paint(seen, cover(_polygon(y, x, outline)), tinted(tone, colour))
 
 
 def _hole(
@@ -187,19 +192,18 @@ def _hole(
     fault: np.random.Generator,
 ) -> None:
     """The bed of a chip that was torn out: rough cement, half of it in the shade of the rim."""
-    ragged = np.float32(0.0012) * sand
+    ragged = 0.0012 * sand
     bed = cover(_polygon(y, x, outline) + ragged)
-    reach = np.float32(fault.uniform(0.35, 0.7) * np.ptp(outline, axis=0).min() / 2)
-    down, across = reach * np.float32(lamp_at[0]), reach * np.float32(lamp_at[1])
-    # Shaded is what sees the rim between itself and the lamp; the wall opposite faces the lamp.
+    reach = fault.uniform(0.35, 0.7) * np.ptp(outline, axis=0).min() / 2
+    down, across = reach * lamp_at[0], reach * lamp_at[1]
+    # The rim keeps the lamp from the shaded part; the wall opposite faces the lamp.
     shaded = cover(-_polygon(y + down, x + across, outline) - ragged, softness=0.008)
     wall = cover(-_polygon(y - 0.6 * down, x - 0.6 * across, outline) - ragged, softness=0.006)
-    tone = np.float32(fault.uniform(0.45, 0.65)) + np.float32(0.11) * sand
-    tone *= (np.float32(1) + np.float32(0.9) * wall) * (np.float32(1) - np.float32(0.85) * shaded)
-    floor = np.clip(tone, 0.02, 1.2)[..., None] * np.array([0.36, 0.33, 0.29], np.float32)
-    paint(picture, bed, floor)
+    tone = fault.uniform(0.45, 0.65) + 0.11 * sand
+    tone *= (1 + 0.9 * wall) * (1 - 0.85 * shaded)
+    paint(picture, bed, tinted(np.clip(tone, 0.02, 1.2), (0.36, 0.33, 0.29)))
     # The polished edge has splintered where the chip came out.
-    splinters = np.float32(4) * bed * (1 - bed) * np.clip(np.float32(0.3) + sand, 0, 0.8)
+    splinters = 4 * bed * (1 - bed) * np.clip(0.3 + sand, 0, 0.8)
     paint(picture, splinters, (0.75, 0.73, 0.70))
 
 
@@ -208,32 +212,28 @@ def _stain(
 ) -> None:
     """A spill that the cement has soaked up more than the stones, darkest where it dried last."""
     radius = fault.uniform(0.05, 0.13)
-    spill = blob(y, x, radius, fault, centre=_somewhere(fault, 0.36), ragged=0.28)
-    spill += np.float32(0.006) * cloudy
-    soaked = cover(spill, softness=0.2 * radius) * np.float32(0.75)
-    rim = np.abs(spill + np.float32(0.1 * radius))
-    soaked += np.float32(0.35) * cover(rim, softness=0.2 * radius)
-    soaked *= (np.float32(1) - np.float32(0.5) * stone) * np.float32(fault.uniform(0.5, 0.95))
-    kept = np.array(STAINS[fault.integers(len(STAINS))], np.float32)
-    paint(picture, soaked, picture * kept)
+    spill = blob(y, x, radius, fault, centre=somewhere(fault, 0.36), ragged=0.28) + 0.006 * cloudy
+    soaked = cover(spill, softness=0.2 * radius) * 0.75
+    rim = np.abs(spill + 0.1 * radius)
+    soaked += 0.35 * cover(rim, softness=0.2 * radius)
+    soaked *= (1 - 0.5 * stone) * fault.uniform(0.5, 0.95)
+    stain(picture, soaked, STAINS, fault)
 
 
 def _scratch(picture: Field, y: Field, x: Field, fault: np.random.Generator) -> None:
     """A long shallow arc: the polish is broken, so stone and cement look dry and light."""
-    cy, cx = _somewhere(fault, 0.3)
+    cy, cx = somewhere(fault, 0.3)
     heading, radius = fault.uniform(0, 2 * math.pi), fault.uniform(0.4, 1.5)
     half = fault.uniform(0.15, 0.45) / radius
     strength, width = fault.uniform(0.4, 0.85), fault.uniform(1.2, 2.6) / 256
     uy, ux = math.sin(heading), math.cos(heading)
     turns = heading + np.linspace(-half, half, 9)
     arc = [(cy + radius * (math.sin(a) - uy), cx + radius * (math.cos(a) - ux)) for a in turns]
-    along = (np.float32(ux) * (y - np.float32(cy)) - np.float32(uy) * (x - np.float32(cx))) / (
-        radius * math.sin(half)
-    )
+    along = (ux * (y - cy) - uy * (x - cx)) / (radius * math.sin(half))
     pressure = np.clip(fault.normal(0.85, 0.25, 14), 0.3, 1.1)
     pressure[[0, -1]] = 0
     pressed = np.interp(along, np.linspace(-1, 1, 14), pressure).astype(np.float32)
-    dry = cover(stroke(y, x, arc, width)) * pressed * np.float32(strength)
+    dry = cover(stroke(y, x, arc, width)) * pressed * strength
     paint(picture, dry, (0.86, 0.84, 0.82))
 
 
@@ -243,31 +243,25 @@ def _crack(picture: Field, fault: np.random.Generator) -> None:
     image = Image.new("L", (fine, fine), 0)
     pen = ImageDraw.Draw(image)
     heading, length, step = fault.uniform(0, 2 * math.pi), fault.uniform(0.25, 0.75), 0.013
-    tips = [(*_somewhere(fault, 0.35), heading, length, fault.uniform(1.0, 2.1) / 256)]
-    for branch in range(4):
-        if branch < len(tips):
-            py, px, course, length, width = tips[branch]
-            heading, count = course, int(length / step)
-            for k in range(count):
-                heading = 0.7 * heading + 0.3 * course + fault.normal(0, 0.42)
-                ny, nx = py + step * math.sin(heading), px + step * math.cos(heading)
-                thin = max(1, round(width * fine * (1 - 0.75 * k / count)))
-                line = [(0.5 + px) * fine, (0.5 + py) * fine, (0.5 + nx) * fine, (0.5 + ny) * fine]
-                pen.line(line, fill=255, width=thin)
-                py, px = ny, nx
-                if fault.random() < 0.06:
-                    fork = course + fault.choice((-1, 1)) * fault.uniform(0.4, 1.1)
-                    tips.append((py, px, fork, 0.4 * length * (1 - k / count), 0.7 * width))
-    gap = np.asarray(image.reduce(4), np.float32) * np.float32(0.92 / 255)
+    tips = [(*somewhere(fault, 0.35), heading, length, fault.uniform(1.0, 2.1) / 256)]
+    for py, px, course, length, width in islice(tips, 4):  # it sees forks that are added below
+        heading, count = course, int(length / step)
+        for k in range(count):
+            heading = 0.7 * heading + 0.3 * course + fault.normal(0, 0.42)
+            ny, nx = polar(heading, step, (py, px))
+            thin = max(1, round(width * fine * (1 - 0.75 * k / count)))
+            line = [(0.5 + px) * fine, (0.5 + py) * fine, (0.5 + nx) * fine, (0.5 + ny) * fine]
+            pen.line(line, fill=255, width=thin)
+            py, px = ny, nx
+            if fault.random() < 0.06:
+                fork = course + fault.choice((-1, 1)) * fault.uniform(0.4, 1.1)
+                tips.append((py, px, fork, 0.4 * length * (1 - k / count), 0.7 * width))
+    gap = np.asarray(image.reduce(4), np.float32) * (0.92 / 255)
     # One edge of the gap has crumbled and is light.
     crumbled = np.zeros_like(gap)
-    crumbled[1:, 1:] = gap[:-1, :-1] * np.float32(0.3)
+    crumbled[1:, 1:] = gap[:-1, :-1] * 0.3
     paint(picture, crumbled, (0.8, 0.78, 0.75))
     paint(picture, gap, (0.035, 0.03, 0.028))
-
-
-def _somewhere(generator: np.random.Generator, reach: float) -> Point:
-    return generator.uniform(-reach, reach), generator.uniform(-reach, reach)
 
 
 CATEGORY = DrawnCategory("terrazzo", "texture", DEFECTS, draw, rotation="full")

@@ -1,4 +1,4 @@
-"""A trained model on labelled test images: figures with provenance, a table, a sheet of cases."""
+"""A trained model on the labelled test images of one category, or of several."""
 
 from __future__ import annotations
 
@@ -7,28 +7,41 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import psutil
 import torch
+from numpy.typing import NDArray
+from tqdm.auto import tqdm
 
-from destseg_lib.config import METRIC_SIZE, TOP_PIXELS, config_to_dict
+from destseg_lib.config import METRIC_SIZE, TOP_PIXELS
 from destseg_lib.device import resolve_device
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.evaluation.measure import GOOD, Figures, Measured, measure
-from destseg_lib.evaluation.pictures import Case, evaluation_figure, read_photograph
-from destseg_lib.evaluation.predict import heat_scale
-from destseg_lib.evaluation.score import predict_maps
-from destseg_lib.evaluation.tables import KEYS, results_table, summarise
-from destseg_lib.images.folders import Category, find_categories, read_image, read_mask
+from destseg_lib.evaluation.pictures import heat_scale, pick_cases, write_case_sheet, writing
+from destseg_lib.evaluation.predict import score_files
+from destseg_lib.evaluation.result import (
+    DefectMetrics,
+    Evaluation,
+    ImageCounts,
+    MapMetrics,
+    SkippedFile,
+    Summary,
+    TestedThreshold,
+)
+from destseg_lib.evaluation.streaming import StreamingMetrics
+from destseg_lib.evaluation.tables import METRIC_NAMES
+from destseg_lib.images.folders import Category, TestImage, find_categories
+from destseg_lib.images.read import Mask, image_size, read_mask
+from destseg_lib.metrics import anomaly_metrics, image_scores
 from destseg_lib.runs.provenance import provenance
 from destseg_lib.runs.run import CONFIG, Run, load_run
 from destseg_lib.threshold import Threshold, threshold_at
 
-__all__ = ["evaluate", "evaluate_category", "evaluation_figures", "results_table"]
-
-SHOWN = 3  # cases of each kind in a figure
-FIGURE_SIDE = 384
+# Both maps and the mask are kept (9 bytes); one map at a time is put together with its masks (5),
+# and the metrics keep sorted scores and numbered regions of it (16).
+BYTES_PER_PIXEL = 30
+GOOD = "good"  # the name of normal images' folder, where defective ones have a defect type
 
 
 def evaluate_category(
@@ -40,80 +53,68 @@ def evaluate_category(
     figure: Path | None = None,
     skip_unreadable: bool = False,
     progress: bool = True,
-) -> dict[str, Any]:
-    """Every figure of the paper for one category, as plain JSON values.
+) -> Evaluation:
+    """Measure a run on a category's test images, at 256 pixels for any size it was trained at.
 
     Args:
         run: the trained model.
         category: with test images.
         fpr: false-positive rate of the threshold, as ``threshold_at`` takes it.
-        memory_share: of the available memory; above it figures are streamed, ``exact`` is False
-            and ``error_bound`` tells how far they can be off.
+        memory_share: of the available memory; maps that need more are not kept but streamed, and
+            the metrics come with bounds on their error.
         figure: a PNG of the best and worst cases.
-        skip_unreadable: leave unreadable files out; ``skipped`` lists them.
+        skip_unreadable: leave unreadable images, and images with unreadable masks, out.
         progress: show bars.
-
-    Returns:
-        the six figures of the final map, the same under ``cosine_product`` for the student map
-        (which adds ``student_map`` where the levels are summed), ``reasons`` for those that are
-        None, counts, threshold, configuration and provenance.
 
     Raises:
         DeSTSegError: no test images, an unreadable file, or a rate that cannot be resolved.
     """
     # What can be refused is refused before the work, not after it.
     threshold = threshold_at(run.calibration_scores, fpr)
+    if not category.test:
+        raise DeSTSegError(
+            f"{category.root} has no test images. Expected test/good and test/<defect> next to "
+            "train/good."
+        )
     if figure is not None:
-        try:
+        with writing(figure, "--figures"):
             figure.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DeSTSegError(
-                f"The figure {figure} could not be written ({error}). Choose another --figures."
-            ) from error
-    measured = measure(
-        run,
-        category,
-        memory_share=memory_share,
-        skip_unreadable=skip_unreadable,
-        progress=progress,
-    )
+    skipped: list[tuple[Path, str]] | None = [] if skip_unreadable else None
+    tested = _test(run, category, memory_share, skipped, progress)
+    counts = Counter(image.defect for image in tested.images)
+    good, defects = counts.pop(GOOD, 0), sorted(counts)
+    measured = [tested.final, tested.student, *(tested.by_defect[defect] for defect in defects)]
+    bar = tqdm(measured, "measuring", unit="set", disable=not progress, leave=False)
+    final, student, *of_defects = (metrics.compute() for metrics in bar)
+    scores = np.array(tested.scores)
+    labels = np.array([image.defect != GOOD for image in tested.images])
     if figure is not None:
-        evaluation_figures(run, measured, figure, threshold)
-    final, student = measured.final, measured.student
-    defects = Counter(image.defect for image in measured.images if image.defect != GOOD)
-    good = len(measured.images) - defects.total()
-    student_map = {"student_map": "sum"} if run.config.model.student_map == "sum" else {}
-    result: dict[str, Any] = {
-        "category": category.name,
-        **_six(final),
-        "cosine_product": _six(student) | student_map,
-        "reasons": final["reasons"],
-        "exact": measured.exact,
-        "images": {
-            "good": good,
-            "defective": defects.total(),
-            "by_defect": dict(sorted(defects.items())),
+        cases = pick_cases(run, tested.images, labels, scores, threshold)
+        write_case_sheet(cases, figure, scale=heat_scale(run, threshold))
+    return Evaluation(
+        category=category.name,
+        final=_map_metrics(final),
+        student=_map_metrics(student),
+        reasons=final["reasons"],
+        exact=tested.exact,
+        images=ImageCounts(good, counts.total(), {defect: counts[defect] for defect in defects}),
+        defects={
+            defect: DefectMetrics(found["image_auroc"], found["pixel_ap"])
+            for defect, found in zip(defects, of_defects, strict=True)
         },
-        "defects": {
-            name: {key: figures[key] for key in ("image_auroc", "pixel_ap")}
-            for name, figures in measured.defects.items()
-        },
-        "regions": final["regions"],
-        "regions_before_resizing": measured.regions_before,
-        "regions_lost": measured.regions_lost,
-        "skipped": _relative(measured.skipped, category.root),
-        "metric_size": METRIC_SIZE,
-        "top_pixels": TOP_PIXELS,
-        "threshold": None if threshold is None else _achieved(threshold, measured),
-        "teacher": Path(run.teacher_name).name,
-        "seed": run.config.seed,
-        "config": config_to_dict(run.config),
-        "provenance": provenance(next(run.model.student.parameters()).device),
-    }
-    if not measured.exact:
-        bound, of_student = final["error_bound"], student["error_bound"]
-        result["error_bound"] = {**_six(bound), "cosine_product": _six(of_student)}
-    return result
+        regions=final["regions"],
+        regions_before_resizing=tested.regions_before,
+        regions_lost=tested.regions_lost,
+        skipped=[_without_root(path, why, category.root) for path, why in skipped or ()],
+        threshold=None if threshold is None else _apply(threshold, scores, labels),
+        teacher=Path(run.teacher_name).name,
+        seed=run.config.seed,
+        config=run.config,
+        provenance=provenance(next(run.model.student.parameters()).device),
+        error_bounds=None
+        if tested.exact
+        else (_map_metrics(final["error_bound"]), _map_metrics(student["error_bound"])),
+    )
 
 
 def evaluate(
@@ -122,12 +123,11 @@ def evaluate(
     *,
     device: torch.device | None = None,
     fpr: float | None = None,
-    memory_share: float = 0.25,
     figures: Path | None = None,
     skip_unreadable: bool = False,
     progress: bool = True,
-    save: Callable[[dict[str, Any]], None] | None = None,
-) -> dict[str, Any]:
+    save: Callable[[Evaluation | Summary], None] | None = None,
+) -> Evaluation | Summary:
     """Evaluate on one category, or on each of a folder of several.
 
     Args:
@@ -135,42 +135,39 @@ def evaluate(
             categories.
         data: one category, or a folder of them.
         device: None chooses.
-        fpr: like the options not named here, as ``evaluate_category`` takes it.
-        memory_share: of the available memory.
-        figures: a folder for one PNG a category.
+        fpr: like the options not described here, as ``evaluate_category`` takes it.
+        figures: a folder for one PNG per category.
         skip_unreadable: leave unreadable files out.
         progress: show bars.
         save: called with the results so far after each category.
-
-    Returns:
-        ``evaluate_category``'s dict for one category, ``summarise``'s for several.
 
     Raises:
         DeSTSegError: as ``evaluate_category``; also if a category has no run.
     """
     device = device or resolve_device()
     categories = find_categories(data)
-    folders = {} if isinstance(run, Run) else _folders(Path(run), categories, fpr)
-    results: dict[str, dict[str, Any]] = {}
-    whole: dict[str, Any] = {}
+    folders = {} if isinstance(run, Run) else _run_folders(Path(run), categories, fpr)
+    evaluations: list[Evaluation] = []
     for category in categories:
-        results[category.name] = evaluate_category(
-            run if isinstance(run, Run) else load_run(folders[category.name], device),
-            category,
-            fpr=fpr,
-            memory_share=memory_share,
-            figure=None if figures is None else figures / f"{category.name}.png",
-            skip_unreadable=skip_unreadable,
-            progress=progress,
+        evaluations.append(
+            evaluate_category(
+                run if isinstance(run, Run) else load_run(folders[category.name], device),
+                category,
+                fpr=fpr,
+                figure=None if figures is None else figures / f"{category.name}.png",
+                skip_unreadable=skip_unreadable,
+                progress=progress,
+            )
         )
-        whole = summarise(results) if len(categories) > 1 else results[category.name]
+        several = len(categories) > 1
+        results = Summary(tuple(evaluations)) if several else evaluations[0]
         if save is not None:
-            save(whole)
-    return whole
+            save(results)
+    return results
 
 
-def _folders(run: Path, categories: tuple[Category, ...], fpr: float | None) -> dict[str, Path]:
-    """The run's folder of each category; what is wrong with the last is known before the first."""
+def _run_folders(run: Path, categories: tuple[Category, ...], fpr: float | None) -> dict[str, Path]:
+    """The run's folder of each category; all are checked before the first is used."""
     folders = {
         category.name: run if (run / CONFIG).exists() else run / category.name
         for category in categories
@@ -185,62 +182,110 @@ def _folders(run: Path, categories: tuple[Category, ...], fpr: float | None) -> 
     return folders
 
 
-def evaluation_figures(
-    run: Run, measured: Measured, path: Path, threshold: Threshold | None
-) -> None:
-    """Draw the surest and the least sure defects, and the good images nearest to an alarm.
+class _TestSet:
+    """Metrics of both maps and of each defect type, fed one test image at a time."""
 
-    Raises:
-        DeSTSegError: an image is unreadable, or the figure cannot be written.
-    """
-    labels = np.array([image.defect != GOOD for image in measured.images])
-    order = np.argsort(-measured.scores, kind="stable")
-    defective, good = order[labels[order]], order[~labels[order]]
-    kinds = {
-        "surest": defective[:SHOWN],
-        "least sure": defective[SHOWN:][-SHOWN:],
-        "highest good": good[:SHOWN],
-    }
-    cases = [_case(run, measured, i, kind, threshold) for kind in kinds for i in kinds[kind]]
-    evaluation_figure(cases, path, scale=heat_scale(run, threshold))
+    def __init__(self, category: Category, memory_share: float) -> None:
+        needed = len(category.test) * METRIC_SIZE**2 * BYTES_PER_PIXEL
+        available = psutil.virtual_memory().available
+        self.exact = not category.has_masks or needed <= memory_share * available
+        new = _ExactMetrics if self.exact else StreamingMetrics
+        self.final, self.student = new(), new()
+        self.by_defect = {image.defect: new() for image in category.test if image.defect != GOOD}
+        self.images: list[TestImage] = []
+        self.scores: list[float] = []
+        self.regions_before = self.regions_lost = 0
 
-
-def _case(run: Run, measured: Measured, index: int, kind: str, threshold: Threshold | None) -> Case:
-    image, score = measured.images[index], measured.scores[index]
-    pixels = read_image(image.path, run.config.image_size)[None]
-    truth = np.zeros((1, 1), np.uint8) if image.defect == GOOD else None
-    if image.mask is not None:
-        truth = read_mask(image.mask, METRIC_SIZE).pixels
-    maps = next(predict_maps(run.model, pixels, precision=run.config.precision, progress=False))
-    return Case(
-        f"{kind}\n{image.defect}/{image.path.stem}\nscore {score:.3f}",
-        read_photograph(image.path, FIGURE_SIDE),
-        truth,
-        maps.final[0],
-        threshold.value if threshold is not None and score > threshold.value else None,
-    )
+    def add(self, image: TestImage, mask: Mask | None, final: _Scored, student: _Scored) -> None:
+        """Take an image; ``mask`` is None where the category has no masks."""
+        pixels = None if mask is None else mask.pixels
+        self.final.update(final.map, pixels, final.score, image.defect != GOOD)
+        self.student.update(student.map, pixels, student.score, image.defect != GOOD)
+        for defect, metrics in self.by_defect.items():
+            if image.defect in (defect, GOOD):
+                metrics.update(final.map, pixels, final.score, image.defect != GOOD)
+        self.images.append(image)
+        self.scores.append(final.score)
+        if mask is not None:
+            self.regions_before += mask.regions_before
+            self.regions_lost += max(0, mask.regions_before - mask.regions_after)
 
 
-def _achieved(threshold: Threshold, measured: Measured) -> dict[str, Any]:
-    """The threshold, and the shares of good and of defective test images above it."""
-    labels = np.array([image.defect != GOOD for image in measured.images])
-    above = measured.scores > threshold.value
-    good, defective = above[~labels], above[labels]
-    return {
+class _Scored(NamedTuple):
+    """One image's map (256, 256) and image score."""
+
+    map: NDArray[np.float32]
+    score: float
+
+
+def _test(
+    run: Run,
+    category: Category,
+    memory_share: float,
+    skipped: list[tuple[Path, str]] | None,
+    progress: bool,
+) -> _TestSet:
+    tested = _TestSet(category, memory_share)
+    empty = Mask(np.zeros((METRIC_SIZE, METRIC_SIZE), np.uint8), 0, 0)
+    paths, name = [image.path for image in category.test], f"testing {category.name}"
+    for batch in score_files(run, paths, skipped=skipped, progress=progress, description=name):
+        student_scores = image_scores(batch.maps.student, TOP_PIXELS)
+        for row, index in enumerate(batch.indices):
+            image = category.test[index]
+            mask = empty if category.has_masks else None  # a good image has nothing to mark
+            try:
+                if image.mask is not None:
+                    mask = read_mask(image.mask, METRIC_SIZE, image_size(image.path))
+            except DeSTSegError as error:
+                if skipped is None:
+                    raise
+                skipped.append((image.path, str(error)))
+                continue
+            final = _Scored(batch.maps.final[row], float(batch.scores[row]))
+            student = _Scored(batch.maps.student[row], float(student_scores[row]))
+            tested.add(image, mask, final, student)
+    if not tested.images:
+        assert skipped
+        raise DeSTSegError(f"None of the masks of {category.root} can be read: {skipped[0][1]}")
+    return tested
+
+
+def _map_metrics(found: dict[str, Any]) -> MapMetrics:
+    return MapMetrics(**{name: found[name] for name in METRIC_NAMES})
+
+
+def _without_root(path: Path, why: str, root: Path) -> SkippedFile:
+    """A data set's place on this machine stays out of what is written."""
+    return SkippedFile(path.relative_to(root).as_posix(), why.replace(f"{root}{os.sep}", ""))
+
+
+class _ExactMetrics:
+    """Takes one image at a time like ``StreamingMetrics``, keeps it, and is exact."""
+
+    def __init__(self) -> None:
+        self._images: list[tuple[NDArray[Any], NDArray[Any] | None, float, bool]] = []
+
+    def update(
+        self, anomaly_map: NDArray[Any], mask: NDArray[Any] | None, image_score: float, label: bool
+    ) -> None:
+        # Without masks only the image scores matter.
+        kept = anomaly_map[:1, :1].copy() if mask is None else anomaly_map
+        self._images.append((kept, mask, image_score, label))
+
+    def compute(self) -> dict[str, Any]:
+        maps, masks, scores, labels = zip(*self._images, strict=True)
+        stacked = None if masks[0] is None else np.stack(masks)
+        return anomaly_metrics(np.stack(maps), stacked, scores, labels=labels)
+
+
+def _apply(
+    threshold: Threshold, scores: NDArray[np.float64], labels: NDArray[np.bool_]
+) -> TestedThreshold:
+    exceeds = scores > threshold.value
+    good, defective = exceeds[~labels], exceeds[labels]
+    return TestedThreshold(
         **asdict(threshold),
-        "achieved_fpr": float(good.mean()) if good.size else None,
-        "good_images": good.size,
-        "detected": float(defective.mean()) if defective.size else None,
-    }
-
-
-def _relative(skipped: tuple[tuple[Path, str], ...], root: Path) -> list[dict[str, str]]:
-    """Where a data set lies on this machine is nobody else's affair."""
-    return [
-        {"file": path.relative_to(root).as_posix(), "reason": why.replace(f"{root}{os.sep}", "")}
-        for path, why in skipped
-    ]
-
-
-def _six(figures: Figures) -> Figures:
-    return {key: figures[key] for key in KEYS}
+        achieved_fpr=float(good.mean()) if good.size else None,
+        good_images=good.size,
+        detected=float(defective.mean()) if defective.size else None,
+    )

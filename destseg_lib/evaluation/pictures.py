@@ -1,10 +1,11 @@
-"""Pictures: a photograph with its defects outlined, its map beside it, and sheets of both."""
+"""Pictures: a photograph with its defects outlined, its map next to it, and sheets of both."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,10 +16,17 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import distance_transform_edt
 
+from destseg_lib.config import METRIC_SIZE
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.images.read import image_size, read_image
+from destseg_lib.images.folders import TestImage
+from destseg_lib.images.read import image_size, read_image, read_mask
+from destseg_lib.model import predict_maps
+from destseg_lib.runs.run import Run
+from destseg_lib.threshold import Threshold
 
 LONGEST_SIDE = 1024
+CASE_SIDE = 384  # longest side of a photograph in a sheet of cases
+SHOWN = 3  # cases of each kind in a sheet
 # Vermillion of Okabe and Ito's palette, which all common kinds of colour vision tell apart; the
 # light rim keeps it visible on dark photographs and on red ones.
 LINE, RIM = (0xD5, 0x5E, 0x00), (0xFF, 0xFF, 0xFF)
@@ -29,7 +37,7 @@ Map = NDArray[np.float32]
 
 
 class Case(NamedTuple):
-    """A row of ``evaluation_figure``: photo (H, W, 3), truth (S, S) 0/1 or None, map (S, S).
+    """A row of ``write_case_sheet``: photo (H, W, 3), truth (S, S) 0/1 or None, map (S, S).
 
     ``threshold`` None draws no outline.
     """
@@ -88,7 +96,7 @@ def heat(anomaly_map: Map, shape: tuple[int, ...], scale: float = 1.0) -> Pictur
 def overlay(
     photo: Picture, anomaly_map: Map, threshold: float | None, *, scale: float = 1.0
 ) -> Picture:
-    """A photo with its defects outlined and, beside it, its map.
+    """A photo with its defects outlined and, next to it, its map.
 
     Args:
         photo: (H, W, 3).
@@ -113,13 +121,8 @@ def write_overlay(
         DeSTSegError: the photograph cannot be read or the overlay not written.
     """
     picture = overlay(read_photograph(photograph), anomaly_map, threshold, scale=scale)
-    try:
+    with writing(file, "--out"):
         Image.fromarray(picture).save(file, format="PNG")
-    except OSError as error:
-        raise DeSTSegError(
-            f"The overlay {file} could not be written ({error}). Free some space or choose another "
-            "--out."
-        ) from error
 
 
 def overlay_names(paths: Sequence[Path]) -> list[str]:
@@ -142,8 +145,62 @@ def overlay_names(paths: Sequence[Path]) -> list[str]:
     return names
 
 
-def evaluation_figure(cases: Sequence[Case], path: Path, *, scale: float = 1.0) -> None:
-    """Write a sheet of image, truth, map and outline, a case a row, as PNG.
+def heat_scale(run: Run, threshold: Threshold | None) -> float:
+    """The map value that is painted brightest, the same for all images of a model."""
+    if run.config.model.segmentation or threshold is None or threshold.value <= 0:
+        return 1.0
+    return 2 * threshold.value  # cosine distances have no natural top
+
+
+def pick_cases(
+    run: Run,
+    images: Sequence[TestImage],
+    labels: NDArray[np.bool_],
+    scores: NDArray[np.float64],
+    threshold: Threshold | None,
+) -> list[Case]:
+    """Choose the surest and the least sure defects, and the good images nearest to an alarm.
+
+    Args:
+        run: the trained model.
+        images: N test images.
+        labels: (N,), True for a defective image.
+        scores: (N,) image scores.
+        threshold: images above it are outlined; None outlines none.
+
+    Raises:
+        DeSTSegError: an image or a mask is unreadable.
+    """
+    order = np.argsort(-scores, kind="stable")
+    defective, good = order[labels[order]], order[~labels[order]]
+    kinds = {
+        "surest": defective[:SHOWN],
+        "least sure": defective[SHOWN:][-SHOWN:],
+        "highest good": good[:SHOWN],
+    }
+    cases = []
+    for kind, index in ((kind, index) for kind, indices in kinds.items() for index in indices):
+        image, score = images[index], scores[index]
+        truth = None if labels[index] else np.zeros((1, 1), np.uint8)
+        if image.mask is not None:
+            truth = read_mask(image.mask, METRIC_SIZE).pixels
+        pixels = read_image(image.path, run.config.image_size)[None]
+        maps = next(predict_maps(run.model, pixels, precision=run.config.precision, progress=False))
+        above = threshold is not None and score > threshold.value
+        cases.append(
+            Case(
+                f"{kind}\n{image.defect}/{image.path.stem}\nscore {score:.3f}",
+                read_photograph(image.path, CASE_SIDE),
+                truth,
+                maps.final[0],
+                threshold.value if threshold is not None and above else None,
+            )
+        )
+    return cases
+
+
+def write_case_sheet(cases: Sequence[Case], path: Path, *, scale: float = 1.0) -> None:
+    """Write a sheet as PNG with one row per case: image, truth, map and outline.
 
     Raises:
         DeSTSegError: the file cannot be written.
@@ -172,11 +229,18 @@ def evaluation_figure(cases: Sequence[Case], path: Path, *, scale: float = 1.0) 
             panel.set_xticks([])
             panel.set_yticks([])
     figure.colorbar(shown, ax=axes[:, 2], location="bottom", aspect=15, pad=0.01, panchor=False)
-    try:
+    with writing(path, "--figures"):
         figure.savefig(path, dpi=100, format="png")
+
+
+@contextmanager
+def writing(path: Path, option: str) -> Iterator[None]:
+    """Raise DeSTSegError, which names the command's option, for an OSError in the block."""
+    try:
+        yield
     except OSError as error:
         raise DeSTSegError(
-            f"The figure {path} could not be written ({error}). Choose another --figures."
+            f"{path} could not be written ({error}). Free some space or choose another {option}."
         ) from error
 
 

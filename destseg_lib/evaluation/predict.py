@@ -1,36 +1,84 @@
-"""A folder of photographs to scores, decisions and overlays."""
+"""Photographs to maps and image scores, and a folder of them to decisions and overlays."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice, repeat
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
+from tqdm.auto import tqdm
 
+from destseg_lib.config import TOP_PIXELS
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.evaluation.pictures import overlay_names, write_overlay
-from destseg_lib.evaluation.score import Maps, ScoredBatch, predict_maps, score_files, score_images
+from destseg_lib.evaluation.pictures import heat_scale, overlay_names, write_overlay, writing
 from destseg_lib.files import write_json
+from destseg_lib.images.load import chunks, decode_files
+from destseg_lib.metrics import image_scores
+from destseg_lib.model import PredictedMaps, predict_maps
 from destseg_lib.runs.checkpoint import interrupts_wait
 from destseg_lib.runs.run import Run
 from destseg_lib.threshold import Threshold, describe_threshold, place_of, threshold_at
 
-__all__ = [
-    "Maps",
-    "ScoredBatch",
-    "Threshold",
-    "predict",
-    "predict_maps",
-    "score_files",
-    "score_images",
-    "threshold_at",
-]
-
 SCORES = "scores.json"
 SAVE_EVERY = 60.0  # seconds
+
+
+class ScoredBatch(NamedTuple):
+    """Maps and image scores of some files; ``indices`` are their places in the list of files."""
+
+    indices: tuple[int, ...]
+    maps: PredictedMaps
+    scores: NDArray[np.float64]
+
+
+def score_files(
+    run: Run,
+    paths: Sequence[Path],
+    *,
+    skipped: list[tuple[Path, str]] | None = None,
+    progress: bool = True,
+    description: str = "scoring",
+) -> Iterator[ScoredBatch]:
+    """Decode and score image files in bounded memory, in order.
+
+    Args:
+        run: the trained model.
+        paths: image files.
+        skipped: a list to append (path, reason) of unreadable files to; None refuses them.
+        progress: show a bar.
+        description: of the bar.
+
+    Raises:
+        DeSTSegError: a file is unreadable and ``skipped`` is None, or no file is readable.
+    """
+    paths, size, errors = tuple(paths), run.config.image_size, list[str]()
+    with tqdm(total=len(paths), desc=description, unit="image", disable=not progress) as bar:
+        for chunk in chunks(len(paths), size):
+            images: dict[int, NDArray[np.uint8]] = {}
+            decoded = decode_files([paths[index] for index in chunk], size)
+            for index, image in zip(chunk, decoded, strict=True):
+                if not isinstance(image, DeSTSegError):
+                    images[index] = image
+                    continue
+                if skipped is None:
+                    raise image
+                errors.append(str(image))
+                skipped.append((paths[index], str(image)))
+                bar.update()
+            readable, pixels = iter(images), np.array([*images.values()])
+            for maps in predict_maps(
+                run.model, pixels, precision=run.config.precision, progress=False
+            ):
+                indices = tuple(islice(readable, len(maps.final)))
+                yield ScoredBatch(indices, maps, image_scores(maps.final, TOP_PIXELS))
+                bar.update(len(indices))
+    if errors and len(errors) == len(paths):
+        raise DeSTSegError(f"None of the {len(paths)} images can be read. The first: {errors[0]}")
 
 
 def predict(
@@ -43,22 +91,22 @@ def predict(
     skip_unreadable: bool = False,
     progress: bool = True,
 ) -> list[dict[str, Any]]:
-    """Score photographs; write ``scores.json`` and an overlay a photograph to a folder.
+    """Score photographs; write ``scores.json`` and one overlay per photograph to a folder.
 
-    Whatever ends it early, ``scores.json`` holds all that was finished.
+    If it is ended early, ``scores.json`` holds every photograph that was finished.
 
     Args:
         run: the trained model.
-        paths: image files; none may lie in ``out`` itself.
-        out: made if it is not there.
+        paths: image files; none may be in ``out`` itself.
+        out: made if it does not exist.
         fpr: false-positive rate of the threshold, as ``threshold_at`` takes it.
         good: more good images to calibrate on, none of which was trained on.
         skip_unreadable: print unreadable files and go on.
         progress: show bars.
 
     Returns:
-        what ``scores.json`` holds: ``path``, ``score``, ``threshold``, ``anomalous`` an image, the
-        last two None where there is nothing to calibrate on.
+        the content of ``scores.json``: ``path``, ``score``, ``threshold``, ``anomalous`` for each
+        image, the last two None where there is nothing to calibrate on.
 
     Raises:
         DeSTSegError: an unreadable image, a folder that cannot be written, or a rate that cannot be
@@ -69,7 +117,7 @@ def predict(
     _check_inputs(paths, out)
     if fpr is not None:
         place_of(fpr, len(run.calibration_scores) + len(good))  # before the work, not after it
-    _save(out, [])
+    write_json(out / SCORES, [])
     skipped: list[tuple[Path, str]] | None = [] if skip_unreadable else None
     more = score_files(
         run, good, skipped=skipped, progress=progress and bool(good), description="calibrating"
@@ -77,47 +125,52 @@ def predict(
     known = np.concatenate([run.calibration_scores, *(batch.scores for batch in more)])
     threshold = threshold_at(known, fpr)
     print(describe_threshold(threshold))
-    scale = heat_scale(run, threshold)
-    value = None if threshold is None else threshold.value
-    names = overlay_names(paths)
     rows: list[dict[str, Any]] = []
-    saved = time.monotonic()
     try:
-        with interrupts_wait() as stop, ThreadPoolExecutor() as pool:
-            for batch in score_files(run, paths, skipped=skipped, progress=progress):
-                found = [None if value is None else bool(s > value) for s in batch.scores]
-                drawn = pool.map(
-                    write_overlay,
-                    [out / names[i] for i in batch.indices],
-                    [paths[i] for i in batch.indices],
-                    batch.maps.final,
-                    [value if anomalous else None for anomalous in found],
-                    [scale] * len(found),
-                )
-                for i, score, anomalous, _ in zip(
-                    batch.indices, batch.scores, found, drawn, strict=True
-                ):
-                    row = {"path": str(paths[i]), "score": float(score)}
-                    rows.append({**row, "threshold": value, "anomalous": anomalous})
-                if stop():
-                    raise KeyboardInterrupt(
-                        f"stopped; {out / SCORES} holds {len(rows)} of {len(paths)} images"
-                    )
-                if time.monotonic() - saved > SAVE_EVERY:
-                    _save(out, rows)
-                    saved = time.monotonic()
+        batches = score_files(run, paths, skipped=skipped, progress=progress)
+        _write_overlays(batches, rows, paths, out, threshold, heat_scale(run, threshold))
     finally:
-        _save(out, rows)
+        write_json(out / SCORES, rows)
         for path, why in skipped or ():
             print(f"skipped {path}: {why}")
     return rows
 
 
-def heat_scale(run: Run, threshold: Threshold | None) -> float:
-    """The map value that a heat panel paints brightest: the same for all images of a model."""
-    if run.config.model.segmentation or threshold is None or threshold.value <= 0:
-        return 1.0
-    return 2 * threshold.value  # cosine distances have no natural top
+def _write_overlays(
+    batches: Iterator[ScoredBatch],
+    rows: list[dict[str, Any]],
+    paths: tuple[Path, ...],
+    out: Path,
+    threshold: Threshold | None,
+    scale: float,
+) -> None:
+    """Append each image's row of ``scores.json`` once its overlay is written."""
+    files = [out / name for name in overlay_names(paths)]
+    value = None if threshold is None else threshold.value
+    saved = time.monotonic()
+    with interrupts_wait() as stop, ThreadPoolExecutor() as pool:
+        for batch in batches:
+            anomalous = [None if value is None else bool(score > value) for score in batch.scores]
+            drawn = pool.map(
+                write_overlay,
+                [files[i] for i in batch.indices],
+                [paths[i] for i in batch.indices],
+                batch.maps.final,
+                [value if found else None for found in anomalous],
+                repeat(scale),
+            )
+            for i, score, found, _ in zip(
+                batch.indices, batch.scores, anomalous, drawn, strict=True
+            ):
+                row = {"path": str(paths[i]), "score": float(score)}
+                rows.append({**row, "threshold": value, "anomalous": found})
+            if stop():
+                raise KeyboardInterrupt(
+                    f"stopped; {out / SCORES} holds {len(rows)} of {len(paths)} images"
+                )
+            if time.monotonic() - saved > SAVE_EVERY:
+                write_json(out / SCORES, rows)
+                saved = time.monotonic()
 
 
 def _check_inputs(paths: tuple[Path, ...], out: Path) -> None:
@@ -126,22 +179,8 @@ def _check_inputs(paths: tuple[Path, ...], out: Path) -> None:
     for path in paths:
         if path.parent.absolute() == out.absolute():
             raise DeSTSegError(
-                f"{path} lies in {out}, where the overlays go and would be taken for photographs "
+                f"{path} is in {out}, where the overlays go and would be taken for photographs "
                 "the next time. Choose another --out."
             )
-    try:
+    with writing(out, "--out"):
         out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DeSTSegError(
-            f"{out} cannot be made a folder ({error}). Choose another --out."
-        ) from error
-
-
-def _save(out: Path, rows: list[dict[str, Any]]) -> None:
-    try:
-        write_json(out / SCORES, rows)
-    except DeSTSegError as error:
-        raise DeSTSegError(
-            f"{out / SCORES} could not be written ({error.__cause__}). Free some space or choose "
-            "another --out."
-        ) from error

@@ -1,9 +1,9 @@
-"""The same figures in bounded memory: a histogram of scores and a proven bound on its error.
+"""The same metrics in bounded memory: a histogram of scores and a proven bound on its error.
 
 Scores are counted by the leading bits of their float32 form, which rise with the value. Bins are in
-order among themselves; only inside one is the order unknown. Each figure is therefore worked out
+order among themselves; only inside one is the order unknown. Each metric is therefore computed
 twice, for the worst and for the best order that the counts allow. The middle of the two is reported
-and half their distance bounds the error, whatever the maps were.
+and half their distance bounds the error, for any maps.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ Range = tuple[float, float]
 class StreamingMetrics:
     """``anomaly_metrics`` fed one image at a time.
 
-    Memory: 35 MB of bins at 20 bits, for any number of images. What grows is one score a region and
-    a score and a label an image; they are kept exactly.
+    Memory: 35 MB of bins at 20 bits, for any number of images. It grows by one score per region and
+    by a score and a label per image; they are kept exactly.
 
     A bin of 20 bits spans a relative width of 2^-11. Its pixels count as unordered only if they
     differ: a bin that has seen a single value is a tie, whose order is known, so maps that were
@@ -60,7 +60,7 @@ class StreamingMetrics:
     ) -> None:
         self._names = metric_names(fpr_limit, recall)
         if not 10 <= bits <= 24:
-            raise DeSTSegError(f"bits must lie between 10 and 24, not {bits}.")
+            raise DeSTSegError(f"bits must be between 10 and 24, not {bits}.")
         if top < 1:
             raise DeSTSegError(f"An image score is a mean of at least 1 value, but top is {top}.")
         self._bits, self._limit, self._recall, self._top = bits, fpr_limit, recall, top
@@ -86,7 +86,7 @@ class StreamingMetrics:
         Args:
             anomaly_map: (H, W) or (1, H, W), any finite real values; sizes may differ.
             mask: the same shape, 0 or 1; None if there is none, and then ``label`` is needed and
-                the pixel-level figures stay undefined.
+                the pixel-level metrics stay undefined.
             image_score: None for the mean of the ``top`` largest values of the map.
             label: 1 for an anomalous image; None to ask the mask.
 
@@ -122,14 +122,14 @@ class StreamingMetrics:
         """
         if not self._scores:
             raise DeSTSegError("No image was added, so there is nothing to measure.")
-        figures: dict[str, Any] = dict.fromkeys(self._names)
+        found: dict[str, Any] = dict.fromkeys(self._names)
         bounds: dict[str, float | None] = dict.fromkeys(self._names)
         reasons: dict[str, str] = {}
         truth = np.array(self._labels)
         if why := undefined(int(truth.sum()), int((~truth).sum()), "images"):
             reasons["image_auroc"] = why
         else:
-            figures["image_auroc"] = image_auroc(self._scores, truth)
+            found["image_auroc"] = image_auroc(self._scores, truth)
             bounds["image_auroc"] = 0.0
 
         positives, negatives = int(self._positives.sum()), int(self._negatives.sum())
@@ -138,15 +138,15 @@ class StreamingMetrics:
             why = f"image {self._maskless} has no mask"
         if why is None:
             bins = np.flatnonzero(self._negatives + self._positives)[::-1]
-            # What both this and the exact sums can lose to float64.
+            # Both this and the exact sums can lose this much to float64.
             rounding = 4 * float(np.finfo(np.float64).eps) * (positives + bins.size)
             for name, (low, high) in zip(self._names[1:], self._ranges(bins), strict=True):
-                figures[name] = (low + high) / 2
+                found[name] = (low + high) / 2
                 bounds[name] = (high - low) / 2 + rounding
         else:
             reasons |= dict.fromkeys(self._names[1:], why)
         regions = 0 if self._maskless is not None else len(self._region_scores)
-        return {**figures, "regions": regions, "reasons": reasons, "error_bound": bounds}
+        return {**found, "regions": regions, "reasons": reasons, "error_bound": bounds}
 
     def _count(self, scores: NDArray[np.floating[Any]], mask: NDArray[np.bool_]) -> None:
         regions, count = label_regions(mask)
@@ -172,7 +172,7 @@ class StreamingMetrics:
     def _ranges(self, bins: NDArray[np.int64]) -> tuple[Range, Range, Range, Range, Range]:
         """Lowest and highest value that the counts allow: AUROC, AP, AUPRO, IAP, IAP@k.
 
-        ``bins`` are those in use, from the highest scores down. A figure's curve is known where
+        ``bins`` are those in use, from the highest scores down. A metric's curve is known where
         one bin ends and the next begins; both curves rise, so inside a bin it stays in the box
         between the two ends. In a tie it is the box's diagonal.
         """
@@ -207,7 +207,7 @@ class StreamingMetrics:
 
 
 def _before(totals: NDArray[Any]) -> NDArray[Any]:
-    """Running totals as they stood before each bin."""
+    """Running totals before each bin."""
     return np.append(np.zeros(1, totals.dtype), totals[:-1])
 
 

@@ -3,22 +3,92 @@
 from __future__ import annotations
 
 import hashlib
-import lzma
 import shutil
+import ssl
 import tarfile
 import time
-import zlib
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+from typing import IO
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
 
-import requests
 from tqdm.auto import tqdm
-from urllib3.exceptions import HTTPError as BrokenTransfer
 
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.images.datasets import DATASETS, Dataset
+from destseg_lib.files import PARTIAL
+from destseg_lib.images.load import check_free_space
 
-_CHUNK = 2**20
-_TIMEOUT = (15.0, 60.0)  # seconds to connect, seconds without a byte
+_BLOCK = 2**20
+_TIMEOUT = 60.0  # seconds without a byte
+_ATTEMPTS = 4  # in a row without a new byte before giving up
+_PAUSE = 3.0  # seconds between attempts
+# What a connection can fail with; a plain OSError is the disk's.
+_CONNECTION_ERRORS = (URLError, HTTPException, ConnectionError, TimeoutError, ssl.SSLError)
+_FINAL = frozenset(range(400, 500)) - {408, 429}  # HTTP errors that another attempt cannot change
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set in one archive.
+
+    Attributes:
+        size: of the archive in bytes, rounded up; the unpacked images take about as much.
+        folder: the archive is unpacked to it.
+        use: the part of ``folder`` that is used: as ``--data`` or as ``--textures``.
+        expected: files and folders that the unpacked archive must hold.
+    """
+
+    title: str
+    url: str
+    sha256: str
+    size: int
+    folder: str
+    use: str
+    expected: tuple[str, ...]
+    homepage: str
+    licence: str
+
+
+DATASETS: dict[str, Dataset] = {
+    "mvtec-ad": Dataset(
+        title="MVTec AD",
+        url=(
+            "https://www.mydrive.ch/shares/150996/b52ecdcbf521176e9db9c731f2304b27/download/"
+            "420938113-1629960298/mvtec_anomaly_detection.tar.xz"
+        ),
+        sha256="cf4313b13603bec67abb49ca959488f7eedce2a9f7795ec54446c649ac98cd3d",
+        size=5_400_000_000,
+        folder="mvtec-ad",
+        use=".",
+        expected=(
+            *("bottle", "cable", "capsule", "carpet", "grid", "hazelnut", "leather", "metal_nut"),
+            *("pill", "screw", "tile", "toothbrush", "transistor", "wood", "zipper"),
+        ),
+        homepage="https://www.mvtec.com/company/research/datasets/mvtec-ad",
+        licence=(
+            "Creative Commons BY-NC-SA 4.0: use it for non-commercial purposes only, name MVTec "
+            "and its papers (Bergmann et al., CVPR 2019 and IJCV 2021), pass on what you derive "
+            "from it under the same terms."
+        ),
+    ),
+    "dtd": Dataset(
+        title="Describable Textures Dataset",
+        url="https://www.robots.ox.ac.uk/~vgg/data/dtd/download/dtd-r1.0.1.tar.gz",
+        sha256="e42855a52a4950a3b59612834602aa253914755c95b0cff9ead6d07395f8e205",
+        size=700_000_000,
+        folder="dtd",
+        use="images",
+        expected=("images",),
+        homepage="https://www.robots.ox.ac.uk/~vgg/data/dtd/",
+        licence=(
+            "Photographs collected from the web, made available for research; the rights stay "
+            "with their owners. Cite Cimpoi et al., CVPR 2014."
+        ),
+    ),
+}
 
 
 def download(name: str, root: Path, url: str | None = None, *, progress: bool = True) -> Path:
@@ -29,34 +99,26 @@ def download(name: str, root: Path, url: str | None = None, *, progress: bool = 
 
 
 def download_dataset(
-    dataset: Dataset,
-    root: Path,
-    url: str | None = None,
-    *,
-    progress: bool = True,
-    attempts: int = 4,
-    pause: float = 3.0,
+    dataset: Dataset, root: Path, url: str | None = None, *, progress: bool = True
 ) -> Path:
     """Fetch, check and unpack a data set below ``root``; return the folder to use.
 
-    What is complete already is returned as it is. An archive that was put into ``root`` by hand
-    is used if its checksum fits. An interrupted download resumes where it stopped.
+    A complete data set is returned as it is. An archive that was put into ``root`` by hand is
+    used if its checksum fits. An interrupted download is continued.
 
     Args:
-        dataset: what to fetch; the licence is printed before anything is.
+        dataset: the data set; its licence is printed before anything is fetched.
         root: the folder that receives the archive and the unpacked folder.
         url: another address of the same archive.
         progress: whether to show progress bars.
-        attempts: tries in a row without a new byte before giving up.
-        pause: seconds between tries.
 
     Raises:
         DeSTSegError: no connection, a wrong checksum, an unsafe archive or too little room.
     """
     root = Path(root)
-    target, archive = root / dataset.folder, root / dataset.archive
+    target, archive = root / dataset.folder, root / dataset.url.rpartition("/")[2]
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-        if missing := _missing(dataset, target):
+        if missing := _missing_parts(dataset, target):
             raise DeSTSegError(
                 f"{target} exists but lacks {missing}. Complete it by hand, or move it away to "
                 f"fetch {dataset.title} again."
@@ -64,18 +126,15 @@ def download_dataset(
         print(f"{dataset.title} is already at {target}.")
         return target / dataset.use
     print(f"{dataset.title} ({dataset.homepage})\nLicence: {dataset.licence}", flush=True)
+    partial = archive.with_name(archive.name + PARTIAL)
     try:
         root.mkdir(parents=True, exist_ok=True)
+        present = max(_bytes_in(partial), _bytes_in(archive))
+        check_free_space(root, 2 * dataset.size - min(present, dataset.size))
         if not archive.exists():
-            partial = archive.with_name(archive.name + ".partial")
-            have = partial.stat().st_size if partial.exists() else 0
-            _check_room(root, max(dataset.size - have, 0) + dataset.unpacked)
-            _fetch(dataset, url or dataset.url, partial, progress, attempts, pause)
-            _check_sum(dataset, partial, progress)
+            _fetch(dataset, url or dataset.url, partial, progress)
             partial.replace(archive)
-        else:
-            _check_room(root, dataset.unpacked)
-            _check_sum(dataset, archive, progress)
+        _check_archive(dataset, archive, progress)
         _unpack(dataset, archive, target, progress)
     except OSError as error:
         raise DeSTSegError(f"{dataset.title} cannot be stored in {root}: {error}.") from error
@@ -83,144 +142,110 @@ def download_dataset(
     return target / dataset.use
 
 
-def _check_room(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise DeSTSegError(
-            f"About {needed / 1e9:.1f} GB are needed in {folder}, which has {free / 1e9:.1f} GB "
-            "free. Make room or choose another folder."
-        )
-
-
-def _fetch(
-    dataset: Dataset, url: str, partial: Path, progress: bool, attempts: int, pause: float
-) -> None:
-    """Download with retries; every retry goes on from the bytes there are, if the server can."""
-    longest, failures = -1, 0
+def _fetch(dataset: Dataset, url: str, partial: Path, progress: bool) -> None:
+    """Download with retries; each one continues from the bytes there are, if the server can."""
+    failures = 0
     while True:
+        before = _bytes_in(partial)
         try:
             return _fetch_rest(url, partial, dataset.title, progress)
-        except (requests.RequestException, BrokenTransfer) as error:
-            have = partial.stat().st_size if partial.exists() else 0
-            failures = 1 if have > longest else failures + 1
-            longest = max(have, longest)
-            if failures >= attempts or _is_final(error):
+        except (ValueError, *_CONNECTION_ERRORS) as error:
+            failures = 1 if _bytes_in(partial) > before else failures + 1
+            status = error.code if isinstance(error, HTTPError) else 500
+            # A ValueError is an address that is not one.
+            if isinstance(error, ValueError) or status in _FINAL or failures == _ATTEMPTS:
                 raise DeSTSegError(
                     f"{dataset.title} could not be downloaded from {url}: {error}.\n"
-                    + _by_hand(dataset, partial.parent)
+                    + _by_hand(dataset, partial.with_suffix(""))
                 ) from error
-        time.sleep(pause)
+        time.sleep(_PAUSE)
 
 
 def _fetch_rest(url: str, partial: Path, title: str, progress: bool) -> None:
-    have = partial.stat().st_size if partial.exists() else 0
-    # Uncompressed transfer, or the bytes would not be those of the archive.
-    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
-    with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as response:
-        if have and response.status_code == requests.codes.requested_range_not_satisfiable:
-            return  # nothing is left to fetch; the checksum decides
-        response.raise_for_status()
-        resumed = response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
-        have = have if resumed else 0
-        length = response.headers.get("Content-Length")
-        total = have + int(length) if length else None
+    present = _bytes_in(partial)
+    request = Request(url, headers={"User-Agent": "destseg_lib", "Range": f"bytes={present}-"})
+    try:
+        response = urlopen(request, timeout=_TIMEOUT)
+    except HTTPError as error:
+        if error.code == 416:  # nothing is left to fetch; the checksum decides
+            return
+        raise
+    with response:
+        if not response.headers.get("Content-Range", "").startswith(f"bytes {present}-"):
+            present = 0
+        total = present + int(response.headers.get("Content-Length", 0))
         with (
-            partial.open("ab" if have else "wb") as file,
-            _bar(title, total, progress, have) as bar,
+            partial.open("ab" if present else "wb") as file,
+            _bar(file, "write", title, progress, total or None, present) as counted,
         ):
-            for chunk in response.raw.stream(_CHUNK, decode_content=False):
-                file.write(chunk)
-                bar.update(len(chunk))
-            if total is not None and file.tell() < total:
-                raise requests.ConnectionError(f"cut off after {file.tell()} of {total} bytes")
+            shutil.copyfileobj(response, counted, _BLOCK)
+    if _bytes_in(partial) < total:
+        raise ConnectionError(f"cut off after {_bytes_in(partial)} of {total} bytes")
 
 
-def _is_final(error: Exception) -> bool:
-    """Whether trying again is pointless: a wrong address or a client error other than "busy"."""
-    if isinstance(error, requests.HTTPError) and error.response is not None:
-        return 400 <= error.response.status_code < 500 and error.response.status_code not in (
-            requests.codes.request_timeout,
-            requests.codes.too_many_requests,
-        )
-    return isinstance(error, ValueError)  # requests: an address that is none
-
-
-def _by_hand(dataset: Dataset, root: Path) -> str:
+def _by_hand(dataset: Dataset, archive: Path) -> str:
     return (
-        f"By hand: get {dataset.archive} from {dataset.homepage}, put it into {root} and run this "
-        f"again; its SHA-256 must be {dataset.sha256}. Or give another address of the same file "
-        "with --url."
+        f"By hand: get {archive.name} from {dataset.homepage}, put it into {archive.parent} and "
+        f"run this again; its SHA-256 must be {dataset.sha256}. Or give another address of the "
+        "same file with --url."
     )
 
 
-def _check_sum(dataset: Dataset, archive: Path, progress: bool) -> None:
+def _check_archive(dataset: Dataset, archive: Path, progress: bool) -> None:
     digest = hashlib.sha256()
-    size = archive.stat().st_size
-    with archive.open("rb") as file, _bar("checksum", size, progress) as bar:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-            bar.update(len(chunk))
+    with (
+        archive.open("rb") as file,
+        _bar(file, "read", "checksum", progress, _bytes_in(archive)) as counted,
+    ):
+        while block := counted.read(_BLOCK):
+            digest.update(block)
     if digest.hexdigest() != dataset.sha256:
-        aside = archive.replace(archive.with_name(dataset.archive + ".wrong"))
+        aside = archive.replace(archive.with_name(archive.name + ".wrong"))
         raise DeSTSegError(
             f"The archive of {dataset.title} has a wrong checksum: expected SHA-256 "
             f"{dataset.sha256}, got {digest.hexdigest()}. Nothing was unpacked; the file is now "
-            f"{aside}.\n" + _by_hand(dataset, archive.parent)
+            f"{aside}.\n" + _by_hand(dataset, archive)
         )
 
 
 def _unpack(dataset: Dataset, archive: Path, target: Path, progress: bool) -> None:
-    """Unpack beside the target and rename at the end: what is there under its name is whole."""
+    """Unpack next to the target and rename at the end: a folder with its name is whole."""
     draft = target.with_name(f".{target.name}.unpacking")
-    shutil.rmtree(draft, ignore_errors=True)  # of a run that was killed
-    draft.mkdir()
+    shutil.rmtree(draft, ignore_errors=True)  # of a process that was killed
     try:
         with (
             archive.open("rb") as file,
-            tarfile.open(fileobj=file) as tar,
-            _bar("unpacking", archive.stat().st_size, progress) as bar,
+            _bar(file, "read", "unpacking", progress, _bytes_in(archive)) as counted,
+            tarfile.open(fileobj=counted, mode="r|*", bufsize=_BLOCK) as tar,
         ):
-            for member in tar:
-                _check_member(member, archive)
-                tar.extract(member, draft, filter="data")
-                bar.update(file.tell() - bar.n)
-        inside = list(draft.iterdir())
+            tar.extractall(draft, filter="data")  # the filter refuses unsafe members
         # Some archives wrap everything in one folder of their own.
-        content = inside[0] if len(inside) == 1 and _missing(dataset, draft) else draft
-        if missing := _missing(dataset, content):
+        folders = (draft, *draft.iterdir())
+        content = min(folders, key=lambda folder: len(_missing_parts(dataset, folder)))
+        if missing := _missing_parts(dataset, content):
             raise DeSTSegError(f"The archive {archive} lacks {missing}; nothing of it was kept.")
         if target.exists():
             target.rmdir()  # it is empty
         content.replace(target)
-    except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError) as error:
+    except tarfile.TarError as error:
         raise DeSTSegError(f"The archive {archive} cannot be unpacked: {error}.") from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def _check_member(member: tarfile.TarInfo, archive: Path) -> None:
-    """Refuse what a data set never needs and an attack does; tarfile's filter is a second net."""
-    posix, windows = PurePosixPath(member.name), PureWindowsPath(member.name)
-    if posix.is_absolute() or windows.anchor:
-        why = "has an absolute path"
-    elif ".." in posix.parts or ".." in windows.parts:
-        why = "leads out of the folder"
-    elif member.issym() or member.islnk():
-        why = "is a link"
-    elif not (member.isfile() or member.isdir()):
-        why = "is neither a file nor a folder"
-    else:
-        return
-    raise DeSTSegError(
-        f"The archive {archive} is unsafe: its member {member.name!r} {why}. Nothing was kept."
-    )
-
-
-def _missing(dataset: Dataset, folder: Path) -> str:
+def _missing_parts(dataset: Dataset, folder: Path) -> str:
     return ", ".join(name for name in dataset.expected if not (folder / name).exists())
 
 
-def _bar(what: str, total: int | None, progress: bool, initial: int = 0) -> tqdm[None]:
-    return tqdm(
-        total=total, initial=initial, desc=what, unit="B", unit_scale=True, disable=not progress
+def _bytes_in(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _bar(
+    file: IO[bytes], method: str, title: str, progress: bool, total: int | None, initial: int = 0
+) -> AbstractContextManager[IO[bytes]]:
+    """Show a bar while a file's ``read`` or ``write`` is called."""
+    bar: AbstractContextManager[IO[bytes]] = tqdm.wrapattr(
+        file, method, total, desc=title, disable=not progress, initial=initial
     )
+    return bar

@@ -1,37 +1,35 @@
-"""What there is to train and test on: categories in MVTec AD's layout, or a plain folder."""
+"""The images of a folder: categories in MVTec AD's layout, a plain folder, or files to predict on.
+
+Unsupported images raise an error; they are never skipped silently.
+"""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.images.listing import (
-    IMAGE_SUFFIXES,
-    LAYOUTS,
-    find_images,
-    folders_only,
-    images_only,
-    list_folder,
-    nothing_found,
-)
-from destseg_lib.images.read import Mask, image_size, read_image, read_mask, size_mismatch
+from destseg_lib.images.read import image_size, size_mismatch
 
-__all__ = [
-    "IMAGE_SUFFIXES",
-    "Category",
-    "Mask",
-    "TestImage",
-    "find_categories",
-    "find_category",
-    "find_images",
-    "image_size",
-    "read_image",
-    "read_mask",
-]
-
-
+_SUPPORTED = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+# fmt: off
+_UNSUPPORTED = frozenset({
+    ".gif", ".heic", ".heif", ".avif", ".jp2", ".j2k", ".jxl", ".jpe", ".jfif", ".raw",
+    ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".dcm", ".exr", ".hdr", ".psd",
+    ".svg", ".tga", ".ppm", ".pgm", ".pbm", ".pnm", ".ico", ".pcx", ".dds", ".mpo", ".nii",
+    ".mha",
+})
+# fmt: on
+_FORMATS = ", ".join(sorted(_SUPPORTED))
 _PARTS = frozenset({"train", "test", "ground_truth"})
+_LAYOUTS = """Expected one of
+  a category:          <data>/train/good/*.png, <data>/test/good/*.png, <data>/test/<defect>/*.png,
+                       and, for pixel metrics, <data>/ground_truth/<defect>/<name>_mask.png
+  several categories:  <data>/<category>/train/good/*.png and so on
+  normal images only:  <data>/*.png"""
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ class TestImage:
 
 @dataclass(frozen=True)
 class Category:
-    """One kind of product: normal images to train on, and test images (possibly none)."""
+    """One kind of thing photographed: normal images to train on, and test images (or none)."""
 
     name: str
     root: Path
@@ -56,8 +54,17 @@ class Category:
 
     @property
     def has_masks(self) -> bool:
-        """Whether pixel-level figures can be computed."""
+        """Whether pixel-level metrics can be computed."""
         return any(image.mask is not None for image in self.test)
+
+
+class _Listing(NamedTuple):
+    """The content of one folder, sorted, without the content of its sub-folders."""
+
+    folder: Path
+    images: list[Path]
+    folders: list[Path]
+    other: list[Path]
 
 
 def find_category(root: Path) -> Category:
@@ -67,108 +74,192 @@ def find_category(root: Path) -> Category:
         DeSTSegError: a folder is missing or empty, or images and masks do not fit together.
     """
     root = Path(root)
-    name, listing = root.resolve().name, list_folder(root)
-    for part in _PARTS.intersection(listing.ignored):
-        raise DeSTSegError(f"{root / part} is a file, expected a folder.\n{LAYOUTS}")
+    name, listing = root.resolve().name, _list_folder(root)
+    for path in listing.other:
+        if path.name in _PARTS:
+            raise DeSTSegError(f"{path} is a file, expected a folder.\n{_LAYOUTS}")
     parts = _PARTS.intersection(folder.name for folder in listing.folders)
     if not parts:
-        return Category(name, root, images_only(root, listing), ())
-    if "train" not in parts or root / "train" / "good" not in folders_only(root / "train"):
-        missing = root / "train" / "good"
-        raise DeSTSegError(f"There is no folder {missing} of normal images.\n{LAYOUTS}")
-    folders_only(root / "train", frozenset({"good"}))
-    train = images_only(root / "train" / "good")
-    defects = folders_only(root / "test") if "test" in parts else ()
-    if "ground_truth" in parts:
-        return Category(name, root, train, _with_masks(root, defects))
-    test = (
-        TestImage(path, folder.name, None) for folder in defects for path in images_only(folder)
-    )
-    return Category(name, root, train, tuple(test))
+        return Category(name, root, _only_images(root), ())
+    good, truth = root / "train" / "good", root / "ground_truth"
+    if not good.is_dir():
+        raise DeSTSegError(f"There is no folder {good} of normal images.\n{_LAYOUTS}")
+    _refuse(path for path in _only_folders(root / "train") if path != good)
+    test: list[TestImage] = []
+    for folder in _only_folders(root / "test") if "test" in parts else ():
+        if folder.name == "good" or truth.name not in parts:
+            test += (TestImage(path, folder.name, None) for path in _only_images(folder))
+        else:
+            test += _pair(folder, truth / folder.name)
+    marked = {image.defect for image in test if image.mask is not None}
+    for folder in _list_folder(truth).folders if truth.name in parts else ():
+        if folder.name not in marked:
+            raise DeSTSegError(
+                f"{folder} is for masks, but {root / 'test' / folder.name} has no defective "
+                "images. Remove the folder or add the images."
+            )
+    return Category(name, root, _only_images(good), tuple(test))
 
 
 def find_categories(root: Path) -> tuple[Category, ...]:
     """List a category, or every category of a folder that holds several, sorted by name.
 
     Raises:
-        DeSTSegError: as ``find_category``; also when a sub-folder is no category.
+        DeSTSegError: as ``find_category``; also when a sub-folder is not a category.
     """
     root = Path(root)
-    listing = list_folder(root)
+    listing = _list_folder(root)
     if listing.images or _PARTS.intersection(folder.name for folder in listing.folders):
         return (find_category(root),)
     folders = [folder for folder in listing.folders if folder.name != "__MACOSX"]
-    held = [{part.name for part in list_folder(folder).folders} for folder in folders]
-    if not any("train" in parts for parts in held):
-        raise nothing_found(root, listing)
-    for folder, parts in zip(folders, held, strict=True):
-        if "train" not in parts:
-            raise DeSTSegError(
-                f"{folder} lies among categories but has no train/good. Complete it, move it away, "
-                f"or name one category.\n{LAYOUTS}"
-            )
+    incomplete = [folder for folder in folders if not (folder / "train").is_dir()]
+    if len(incomplete) == len(folders):
+        raise _no_images(listing)
+    if incomplete:
+        raise DeSTSegError(
+            f"{incomplete[0]} is among categories but has no train/good. Complete it, move it "
+            f"away, or name one category.\n{_LAYOUTS}"
+        )
     return tuple(find_category(folder) for folder in folders)
 
 
-def _with_masks(root: Path, defects: tuple[Path, ...]) -> tuple[TestImage, ...]:
-    test, truth = root / "test", root / "ground_truth"
-    masks = {folder.name: images_only(folder) for folder in list_folder(truth).folders}
-    if "good" in masks:
-        raise DeSTSegError(
-            f"{truth / 'good'} has masks, but normal images have no defects to mark. Remove it."
-        )
-    for name in sorted(masks.keys() - {folder.name for folder in defects}):
-        raise DeSTSegError(f"{truth / name} has masks, but there is no folder {test / name}.")
-    found: list[TestImage] = []
-    for folder in defects:
-        images = images_only(folder)
-        if folder.name == "good":
-            found.extend(TestImage(path, "good", None) for path in images)
-        else:
-            found.extend(_pair(images, masks.get(folder.name, ()), truth / folder.name))
+def find_images(paths: Iterable[Path]) -> tuple[Path, ...]:
+    """List image files: files as given, folders with all their sub-folders, sorted.
+
+    A file that is reached twice is listed once.
+
+    Raises:
+        DeSTSegError: a path is missing or not a supported image, or a folder holds no images.
+    """
+    found: dict[Path, None] = {}
+    for path in map(Path, paths):
+        try:
+            path.stat()
+        except OSError as error:
+            raise DeSTSegError(
+                f"{path} cannot be opened ({error.strerror}). Name an image or a folder of images."
+            ) from error
+        images = _images_below(path, set()) if path.is_dir() else [path]
+        if not images:
+            raise DeSTSegError(f"{path} holds no images ({_FORMATS}), nor do its sub-folders.")
+        if not path.is_dir() and path.suffix.lower() not in _SUPPORTED:
+            raise _unsupported(path)
+        found.update(dict.fromkeys(images))
+    if not found:
+        raise DeSTSegError("No images were named; give files or folders.")
     return tuple(found)
 
 
-def _pair(images: tuple[Path, ...], masks: tuple[Path, ...], folder: Path) -> list[TestImage]:
-    """Pair the images of one defect type with its masks, one to one."""
-    by_stem: dict[str, Path] = {}
-    for mask in masks:
-        if by_stem.setdefault(mask.stem, mask) != mask:
-            raise DeSTSegError(f"{by_stem[mask.stem]} and {mask} mark the same image. Keep one.")
-    pairs: list[TestImage] = []
-    owners: dict[Path, Path] = {}
-    for image in images:
-        fitting = [by_stem[s] for s in (f"{image.stem}_mask", image.stem) if s in by_stem]
-        if not fitting:
-            raise DeSTSegError(
-                f"The defective image {image} has no mask. Expected "
-                f"{folder / image.stem}_mask.png; add it, or remove {folder.parent} altogether "
-                "to go without pixel figures."
-            )
-        for mask in fitting:
-            if mask in owners:
-                raise DeSTSegError(
-                    f"The mask {mask} fits two images, {owners[mask]} and {image}. Rename one."
-                )
-            owners[mask] = image
-        if len(fitting) > 1:
-            raise DeSTSegError(f"{fitting[0]} and {fitting[1]} both fit {image}. Keep one.")
-        pairs.append(TestImage(image, folder.name, fitting[0]))
-    for mask in masks:
-        if mask not in owners:
-            raise DeSTSegError(
-                f"The mask {mask} has no image: nothing in test/{folder.name} is called "
-                f"{mask.stem.removesuffix('_mask')}. Add the image or remove the mask."
-            )
-    for pair in pairs:
-        _check_mask_size(pair)
-    return pairs
+def _list_folder(folder: Path) -> _Listing:
+    """List a folder without opening its files: a million of them take seconds.
 
+    Hidden files are left out.
 
-def _check_mask_size(pair: TestImage) -> None:
+    Raises:
+        DeSTSegError: not a folder, no right to list it, or an image in an unsupported format.
+    """
+    listing = _Listing(folder, [], [], [])
     try:
-        wanted = image_size(pair.path)
+        with os.scandir(folder) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                path = folder / entry.name
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir():
+                    listing.folders.append(path)
+                elif (suffix := path.suffix.lower()) in _SUPPORTED:
+                    listing.images.append(path)
+                elif suffix in _UNSUPPORTED:
+                    raise _unsupported(path)
+                else:
+                    listing.other.append(path)
+    except OSError as error:
+        raise DeSTSegError(
+            f"The folder {folder} cannot be listed ({error.strerror}).\n{_LAYOUTS}"
+        ) from error
+    return listing
+
+
+def _only_images(folder: Path) -> tuple[Path, ...]:
+    """Return the images of a folder; it is an error if it has none, or has sub-folders."""
+    listing = _list_folder(folder)
+    if not listing.images:
+        raise _no_images(listing)
+    _refuse(listing.folders)
+    return tuple(listing.images)
+
+
+def _only_folders(folder: Path) -> list[Path]:
+    """Return the sub-folders; it is an error if there are none, or if there are images."""
+    listing = _list_folder(folder)
+    _refuse(listing.images)
+    if not listing.folders:
+        raise _no_images(listing)
+    return listing.folders
+
+
+def _images_below(folder: Path, seen: set[Path]) -> list[Path]:
+    """List the images of a folder and its sub-folders; links can lead in a circle."""
+    if (real := folder.resolve()) in seen:
+        return []
+    seen.add(real)
+    listing = _list_folder(folder)
+    return sum((_images_below(below, seen) for below in listing.folders), listing.images)
+
+
+def _pair(images: Path, masks: Path) -> Iterator[TestImage]:
+    """Pair the images of one defect type, a folder, with the masks of another, one to one."""
+    image_of: dict[str, Path] = {}
+    for image in _only_images(images):
+        if image_of.setdefault(image.stem, image) != image:
+            raise DeSTSegError(
+                f"One mask would fit two images, {image_of[image.stem]} and {image}. Rename one."
+            )
+    mask_of: dict[str, Path] = {}
+    for mask in _only_images(masks) if masks.is_dir() else ():
+        stem = mask.stem if mask.stem in image_of else mask.stem.removesuffix("_mask")
+        if stem not in image_of:
+            raise DeSTSegError(
+                f"The mask {mask} has no image: nothing in test/{images.name} is called {stem}. "
+                "Add the image or remove the mask."
+            )
+        if mask_of.setdefault(stem, mask) != mask:
+            raise DeSTSegError(f"{mask_of[stem]} and {mask} mark the same image. Keep one.")
+    for stem, image in image_of.items():
+        if stem not in mask_of:
+            raise DeSTSegError(
+                f"The defective image {image} has no mask. Expected {masks / stem}_mask.png; add "
+                f"it, or remove {masks.parent} altogether to go without pixel metrics."
+            )
+        _check_mask_size(mask_of[stem], image)
+        yield TestImage(image, images.name, mask_of[stem])
+
+
+def _check_mask_size(mask: Path, image: Path) -> None:
+    try:
+        expected = image_size(image)
     except DeSTSegError:
         return  # load_images reports it, or skips it if the caller asked for that
-    if pair.mask is not None and (found := image_size(pair.mask)) != wanted:
-        raise size_mismatch(pair.mask, found, wanted)
+    if (found := image_size(mask)) != expected:
+        raise size_mismatch(mask, found, expected)
+
+
+def _refuse(unexpected: Iterable[Path]) -> None:
+    for path in unexpected:
+        raise DeSTSegError(f"Unexpected {path}: it fits no layout. Move it away.\n{_LAYOUTS}")
+
+
+def _no_images(listing: _Listing) -> DeSTSegError:
+    """Return the error for a folder without images; it says what is there instead."""
+    content = "is empty"
+    if there := listing.other + listing.folders:
+        content = f"holds no images, only files or folders such as {there[0].name}"
+    return DeSTSegError(
+        f"The folder {listing.folder} {content}. Images end in {_FORMATS}.\n{_LAYOUTS}"
+    )
+
+
+def _unsupported(path: Path) -> DeSTSegError:
+    return DeSTSegError(
+        f"{path} is not in a supported format. Convert it to one of {_FORMATS}, or remove it."
+    )

@@ -1,4 +1,4 @@
-"""Decoding: one file to a uint8 RGB image, one mask file to zeros and ones."""
+"""One image file to a uint8 RGB array, one mask file to zeros and ones."""
 
 from __future__ import annotations
 
@@ -14,15 +14,19 @@ from scipy import ndimage
 
 from destseg_lib.errors import DeSTSegError
 
-_MODES_8BIT = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX"})
-_MODES_COLOUR = frozenset({"CMYK", "YCbCr", "HSV"})
+_MODES_GREY = frozenset({"1", "L", "LA", "La", "P", "PA"})  # a palette holds grey or colours
+_MODES_COLOUR = frozenset({"RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV"})
 _MODES_16BIT = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N"})
 _ORIENTATION = 0x0112  # the EXIF tag; 5 to 8 exchange width and height
 _EIGHT_CONNECTED = np.ones((3, 3), dtype=np.int8)
 
 
 class Mask(NamedTuple):
-    """A ground-truth mask: 0/1 (size, size), and its 8-connected regions around the resizing."""
+    """A ground-truth mask.
+
+    ``pixels`` (S, S) are 0 or 1; ``regions_before`` and ``regions_after`` count the 8-connected
+    defective regions before and after the resizing to S.
+    """
 
     pixels: NDArray[np.uint8]
     regions_before: int
@@ -32,11 +36,12 @@ class Mask(NamedTuple):
 def read_image(path: Path, size: int) -> NDArray[np.uint8]:
     """Decode one image to (size, size, 3) uint8 RGB, squashed to a square with antialiasing.
 
-    EXIF orientation is honoured, transparency is laid over white, 16-bit grey is scaled from
-    0..65535 to 0..255. The squash is the paper's (Sec. 4.2: all images are resized to 256x256).
+    The EXIF orientation is applied, transparent pixels become white, and 16-bit grey is scaled
+    from 0..65535 to 0..255. The squash is the paper's (section 4.2: all images are resized to
+    256x256).
 
     Raises:
-        DeSTSegError: the file cannot be read whole, is too large, or has an unsupported mode.
+        DeSTSegError: the file cannot be read completely, is too large, or has an unsupported mode.
     """
     with _opened(path, "image") as image:
         rgb = _decode(image, path, "white")
@@ -47,11 +52,11 @@ def read_image(path: Path, size: int) -> NDArray[np.uint8]:
 def read_mask(path: Path, size: int, image_size: tuple[int, int] | None = None) -> Mask:
     """Decode one ground-truth mask to (size, size) 0/1 and count its regions before and after.
 
-    The mask is brought to [0, 1], resized with antialiasing and thresholded at 0.5, which is how
-    the authors evaluate; a thin region can vanish or split on the way, hence the two counts.
+    The mask is scaled to [0, 1], resized with antialiasing and thresholded at 0.5, which is how
+    the authors evaluate. A thin region can vanish or split on the way, so both counts are kept.
 
     Args:
-        path: any image; whatever is at least half as bright as white is defect.
+        path: any image; a pixel that is at least half as bright as white is defective.
         size: side of the square result in pixels.
         image_size: (width, height) of the image the mask belongs to, or None not to compare.
 
@@ -72,59 +77,59 @@ def read_mask(path: Path, size: int, image_size: tuple[int, int] | None = None) 
         )
     resized = Image.fromarray(values).resize((size, size), Image.Resampling.BILINEAR)
     after = np.asarray(resized) >= 0.5
-    return Mask(after.astype(np.uint8), _count_regions(before), _count_regions(after))
+    regions = [int(ndimage.label(m, structure=_EIGHT_CONNECTED)[1]) for m in (before, after)]
+    return Mask(after.astype(np.uint8), *regions)
 
 
 def image_size(path: Path) -> tuple[int, int]:
     """Return (width, height) as displayed, that is with the EXIF orientation applied.
 
     Raises:
-        DeSTSegError: as ``read_image``, as far as the header tells.
+        DeSTSegError: as ``read_image``, for faults that the header shows.
     """
     with _opened(path, "image") as image:
-        if image.width == image.height:  # spares a PNG, whose EXIF may come last, its decoding
+        if image.width == image.height:  # a PNG's EXIF may come last and need all of it decoded
             return image.size
         if image.format == "TIFF":
-            image.load()  # Pillow turns a TIFF itself, and not before this
+            image.load()  # Pillow turns a TIFF itself, but only when it is loaded
             return image.size
         turned = image.getexif().get(_ORIENTATION, 1) >= 5
         return (image.height, image.width) if turned else image.size
 
 
-def size_mismatch(mask: Path, found: tuple[int, int], wanted: tuple[int, int]) -> DeSTSegError:
+def size_mismatch(mask: Path, found: tuple[int, int], expected: tuple[int, int]) -> DeSTSegError:
     """Return the error for a mask that does not have its image's (width, height)."""
     return DeSTSegError(
         f"The mask {mask} is {found[0]}x{found[1]} pixels, but its image is "
-        f"{wanted[0]}x{wanted[1]}. A mask must have the size of its image: export it again."
+        f"{expected[0]}x{expected[1]}. A mask must have the size of its image: export it again."
     )
 
 
-def _count_regions(mask: NDArray[np.bool_]) -> int:
-    return int(ndimage.label(mask, structure=_EIGHT_CONNECTED)[1])
-
-
 @contextmanager
-def _opened(path: Path, what: str) -> Iterator[Image.Image]:
-    """Open an image and turn whatever Pillow raises while it is used into a DeSTSegError."""
+def _opened(path: Path, kind: str) -> Iterator[Image.Image]:
+    """Open an image; any error that Pillow raises while it is used becomes a DeSTSegError."""
     try:
         with Image.open(path) as image:
             _check_size(image, path)
             yield image
     except DeSTSegError:
         raise
-    except FileNotFoundError as error:
-        raise DeSTSegError(f"The {what} {path} does not exist.") from error
-    except PermissionError as error:
-        raise DeSTSegError(
-            f"The {what} {path} may not be read: permission denied. Give yourself read access."
-        ) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise _too_large(path) from error
-    except MemoryError as error:
-        raise DeSTSegError(f"The {what} {path} does not fit into memory.") from error
-    except Exception as error:  # a malformed file can make Pillow's decoders raise nearly anything
+        limit = (Image.MAX_IMAGE_PIXELS or 0) / 1e6
         raise DeSTSegError(
-            f"The {what} {path} cannot be decoded: it is damaged, cut short or no image "
+            f"The {kind} {path} has more than {limit:.0f} million pixels, which is refused as a "
+            "possible decompression bomb. Crop it into parts or scale it down first."
+        ) from error
+    except MemoryError as error:
+        raise DeSTSegError(f"The {kind} {path} does not fit into memory. Scale it down.") from error
+    except Exception as error:  # a malformed file can make Pillow's decoders raise nearly anything
+        if isinstance(error, OSError) and error.strerror:  # from the system, not from a decoder
+            raise DeSTSegError(
+                f"The {kind} {path} cannot be opened ({error.strerror}). Check its name and your "
+                "right to read it."
+            ) from error
+        raise DeSTSegError(
+            f"The {kind} {path} cannot be decoded: it is damaged, cut short or not an image "
             f"({type(error).__name__}: {error}). Replace or remove it."
         ) from error
 
@@ -132,8 +137,8 @@ def _opened(path: Path, what: str) -> Iterator[Image.Image]:
 def _check_size(image: Image.Image, path: Path) -> None:
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and image.width * image.height > limit:
-        raise _too_large(path)
-    # A camera's MPO is a JPEG with previews behind it; anything else with frames is ambiguous.
+        raise Image.DecompressionBombError
+    # A camera's MPO is a JPEG followed by previews; any other file with frames is ambiguous.
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format != "MPO":
         raise DeSTSegError(
@@ -141,34 +146,21 @@ def _check_size(image: Image.Image, path: Path) -> None:
         )
 
 
-def _too_large(path: Path) -> DeSTSegError:
-    limit = (Image.MAX_IMAGE_PIXELS or 0) / 1e6
-    return DeSTSegError(
-        f"The image {path} has more than {limit:.0f} million pixels, which is refused as a "
-        "possible decompression bomb. Crop it into parts or scale it down first."
-    )
-
-
 def _decode(image: Image.Image, path: Path, background: str) -> Image.Image:
-    if image.format == "PNG":  # the only format whose decoder does not mind a missing end
+    if image.format == "PNG":  # the only decoder that accepts a file without its end
         with Image.open(path) as copy:
             copy.verify()
-    return _to_rgb(ImageOps.exif_transpose(image), path, background)
-
-
-def _to_rgb(image: Image.Image, path: Path, background: str) -> Image.Image:
+    image = ImageOps.exif_transpose(image)
     if image.mode in _MODES_16BIT:
-        return _from_16bit(image, path, background).convert("RGB")
-    if image.mode not in _MODES_8BIT | _MODES_COLOUR:
+        return _from_16bit(image, path, background)
+    if image.mode not in _MODES_GREY | _MODES_COLOUR:
         raise DeSTSegError(
             f"The image {path} has pixel mode {image.mode!r}, which has no fixed range. "
             "Expected grey or colour with 8 or 16 bits: convert it first."
         )
-    if image.mode in _MODES_8BIT and image.has_transparency_data:
+    if image.has_transparency_data:
         colour = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", colour.size, background), colour).convert(
-            "RGB"
-        )
+        image = Image.alpha_composite(Image.new("RGBA", colour.size, background), colour)
     return image.convert("RGB")
 
 
@@ -183,4 +175,4 @@ def _from_16bit(image: Image.Image, path: Path, background: str) -> Image.Image:
     transparent = image.info.get("transparency")
     if isinstance(transparent, int):
         grey[values == transparent] = 255 if background == "white" else 0
-    return Image.fromarray(grey)
+    return Image.fromarray(grey).convert("RGB")

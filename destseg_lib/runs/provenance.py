@@ -1,4 +1,4 @@
-"""Where a number came from: versions, machine and commit, written beside every result."""
+"""Where a number came from: versions, machine and commit, written next to every result."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def provenance(device: torch.device) -> dict[str, Any]:
 
 
 def commit() -> str | None:
-    """The commit this library was run from, ``+changes`` where the library differs from it.
+    """The commit that this library is at, with ``+changes`` if the library differs from it.
 
     None outside a checkout of this project.
     """
     package = Path(__file__).resolve().parent.parent
     top = _git(package, "rev-parse", "--show-toplevel")
-    # An installed copy may lie inside somebody else's repository, whose commit says nothing.
+    # An installed copy may be inside another repository, whose commit says nothing.
     if not top or Path(top).resolve() != package.parent:
         return None
     head = _git(package, "rev-parse", "HEAD")

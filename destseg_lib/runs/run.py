@@ -1,46 +1,31 @@
-"""A training run as a folder: it survives a kill at any moment, and a trained model lives in it.
+"""A training run as a folder on disk: start it, read it, load its trained model.
 
-config.json          what is being trained, on what, written before the first step
+config.json          what is trained, with what, on what; written before the first step
 teacher.safetensors  the teacher in use, so that the folder is complete
-checkpoint.pt        where training is; gone when it is done
-log.jsonl            a record every ten steps
+checkpoint.pt        where training is; removed at the end
+log.jsonl            one record every ten steps
 model.safetensors    the trained student and segmentation network, written last but one
 calibration.json     scores of the good images held out of training, written last
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import save as to_safetensors
-from tqdm.auto import tqdm
+from torch import Tensor
 
-from destseg_lib.batches import TrainingImages
-from destseg_lib.files import read_json, remove_partial_files, write_json, write_whole
-from destseg_lib.runs.checkpoint import interrupts_wait, load_checkpoint, load_trained_weights, save_checkpoint, trained_weights
 from destseg_lib.config import TrainingConfig, config_from_dict, config_to_dict
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.runs.log import add_scalars, append_record, rewind_log, tensorboard_writer
+from destseg_lib.files import read_json, write_json, write_whole
 from destseg_lib.model import DeSTSeg
 from destseg_lib.runs.provenance import provenance
 from destseg_lib.teacher import Teacher, load_teacher, read_weights_file
-from destseg_lib.training import (
-    NonFiniteLossError,
-    TrainingState,
-    finite_losses,
-    phase_config,
-    phases_of,
-    start_phase,
-    train_phase,
-)
+from destseg_lib.training import move_to_device
 
 CONFIG = "config.json"
 TEACHER = "teacher.safetensors"
@@ -50,13 +35,9 @@ MODEL = "model.safetensors"
 CALIBRATION = "calibration.json"
 
 
-class InterruptedRunError(Exception):
-    """Training was asked to stop and did, after saving; the message says where."""
-
-
 @dataclass(frozen=True)
 class Run:
-    """A trained model and what is known of it."""
+    """A trained model, its configuration and the scores that a threshold is calibrated on."""
 
     model: DeSTSeg
     config: TrainingConfig
@@ -65,10 +46,10 @@ class Run:
 
 
 def start_run(out: Path, config: TrainingConfig, teacher: Teacher, inputs: dict[str, Any]) -> None:
-    """Make a run's folder and write what it is.
+    """Make a run's folder and write its configuration and teacher.
 
     Args:
-        out: the folder; it may exist, but hold no run.
+        out: the folder; it may exist, but must not hold a run.
         config: with its precision resolved and its steps final.
         teacher: saved with the run.
         inputs: plain JSON values that say where the images came from.
@@ -82,10 +63,10 @@ def start_run(out: Path, config: TrainingConfig, teacher: Teacher, inputs: dict[
         )
     for name in (CHECKPOINT, LOG, MODEL, CALIBRATION):
         if (out / name).exists():
-            # Training would go on from it, or take it for its own result.
+            # Training would continue from it, or take it for its own result.
             raise DeSTSegError(
                 f"{out / name} is there, but no {CONFIG} that says which run it belongs to; "
-                "restore that file, move this one away, or choose another --out"
+                f"restore {CONFIG}, move {name} away, or choose another --out"
             )
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -93,8 +74,7 @@ def start_run(out: Path, config: TrainingConfig, teacher: Teacher, inputs: dict[
         raise DeSTSegError(
             f"{out} cannot be made a folder ({error}); choose another --out"
         ) from None
-    weights = to_safetensors({k: v.contiguous() for k, v in teacher.trunk.state_dict().items()})
-    write_whole(out / TEACHER, lambda file: file.write(weights))
+    save_weights(out / TEACHER, teacher.trunk.state_dict())
     described = {
         "config": config_to_dict(config),
         "teacher": {"name": teacher.name, "fingerprint": teacher.fingerprint()},
@@ -105,10 +85,10 @@ def start_run(out: Path, config: TrainingConfig, teacher: Teacher, inputs: dict[
 
 
 def read_run(out: Path) -> dict[str, Any]:
-    """A run's ``config.json``, with ``config`` as a ``TrainingConfig``.
+    """Read a run's ``config.json``, with ``config`` as a ``TrainingConfig``.
 
     Raises:
-        DeSTSegError: there is no run at ``out``, or it is another version's.
+        DeSTSegError: there is no run at ``out``, or another version wrote it.
     """
     described: dict[str, Any] = read_json(out / CONFIG)
     if not isinstance(described, dict) or not {"config", "teacher", "inputs"} <= described.keys():
@@ -119,10 +99,10 @@ def read_run(out: Path) -> dict[str, Any]:
 
 
 def run_teacher(out: Path) -> Teacher:
-    """The teacher a run was trained with, from the run's own folder.
+    """Load the teacher of a run from the run's own folder.
 
     Raises:
-        DeSTSegError: the file is missing, damaged or not the one the run names.
+        DeSTSegError: the file is missing, damaged or not the one that the run was trained with.
     """
     described = read_run(out)["teacher"]
     if not (out / TEACHER).is_file():
@@ -136,83 +116,54 @@ def run_teacher(out: Path) -> Teacher:
     return teacher
 
 
-def train_run(
-    out: Path,
-    model: DeSTSeg,
-    images: TrainingImages,
-    config: TrainingConfig,
-    *,
-    checkpoint_every: int = 250,
-    tensorboard: bool = False,
-    progress: bool = True,
-) -> None:
-    """Train to the end, from wherever the run's checkpoint is.
+def trained_weights(model: DeSTSeg) -> dict[str, Tensor]:
+    """Weights and statistics that training changes: all but the teacher's, by their names."""
+    return {k: v for k, v in model.state_dict().items() if not k.startswith("teacher.")}
+
+
+def load_trained_weights(model: DeSTSeg, weights: dict[str, Tensor], source: Path) -> None:
+    """Give a model ``trained_weights`` that were read from the file ``source``.
 
     Raises:
-        InterruptedRunError: asked to stop (Ctrl-C, or termination); everything so far is saved.
-        NonFiniteLossError: training diverged; the last checkpoint is from before.
-        DeSTSegError: a checkpoint could not be written or read.
+        DeSTSegError: they belong to another architecture.
     """
-    remove_partial_files(out)
-    checkpoint = out / CHECKPOINT
-    if (out / MODEL).exists():
-        checkpoint.unlink(missing_ok=True)  # a kill came between the two
-        return
-    phases = phases_of(config)
-    state = start_phase(model, config, phases[0])
-    if checkpoint.exists():
-        state = load_checkpoint(checkpoint, model, config)
-    rewind_log(out / LOG, state.phase, state.step)
-    with (
-        tensorboard_writer(out / "tensorboard", tensorboard) as writer,
-        interrupts_wait() as stop,
-    ):
-        for phase in phases[phases.index(state.phase) :]:
-            if state.phase != phase:
-                state = start_phase(model, config, phase)
-            steps = phase_config(config, phase).steps
-            bar = tqdm(total=steps, initial=state.step, desc=phase, disable=not progress)
-            try:
-                with bar:
-                    for record in train_phase(model, images, config, state):
-                        bar.update()
-                        if record is not None:
-                            bar.set_postfix(loss=f"{record.loss:.4g}")
-                            append_record(out / LOG, record)
-                            add_scalars(writer, record)
-                        stopping = stop()  # asked once: it may change before the step is saved
-                        if stopping or state.step % checkpoint_every == 0:
-                            _save_if_finite(checkpoint, model, config, state)
-                        if stopping:
-                            raise InterruptedRunError(
-                                f"stopped at {phase} step {state.step} of {steps}, saved in {out}; "
-                                "to continue, give the same command with --resume"
-                            )
-                # A phase's end is saved whatever the interval: it took longest to reach.
-                _save_if_finite(checkpoint, model, config, state)
-            except NonFiniteLossError as error:
-                raise NonFiniteLossError(f"{error}. {_last_good(checkpoint)}") from None
-    weights = {k: v.contiguous() for k, v in trained_weights(model).items()}
-    content = to_safetensors(weights, {"config": json.dumps(config_to_dict(config))})
-    write_whole(out / MODEL, lambda file: file.write(content))
-    checkpoint.unlink(missing_ok=True)
+    own = trained_weights(model)
+    wrong = sorted(set(own) ^ set(weights)) or sorted(
+        k for k in own if own[k].shape != weights[k].shape
+    )
+    if wrong:
+        found = tuple(weights[wrong[0]].shape) if wrong[0] in weights else "absent"
+        expected = tuple(own[wrong[0]].shape) if wrong[0] in own else "absent"
+        raise DeSTSegError(
+            f"{source} holds another architecture: {wrong[0]} is {found} there and {expected} in "
+            "this model; use the configuration it was trained with"
+        )
+    model.load_state_dict(weights, strict=False)
+
+
+def save_weights(
+    path: Path, weights: dict[str, Tensor], metadata: dict[str, str] | None = None
+) -> None:
+    """Write weights as a safetensors file, whole or not at all; raises as ``write_whole``."""
+    content = to_safetensors({k: v.contiguous() for k, v in weights.items()}, metadata)
+    write_whole(path, lambda file: file.write(content))
 
 
 def save_calibration(out: Path, scores: Sequence[float]) -> None:
-    """Keep the image scores of the held-out good images; with them the run is complete."""
+    """Write the image scores of the held-out good images; with them the run is complete."""
     write_json(out / CALIBRATION, {"scores": [float(s) for s in scores]})
 
 
 def load_run(out: Path, device: torch.device, *, calibrated: bool = True) -> Run:
-    """The trained model of a finished run, in eval mode on ``device``.
+    """Load the trained model of a finished run, in eval mode on ``device``.
 
     Args:
         out: the run's folder.
-        device: where the model goes.
-        calibrated: False accepts a run that is trained but has no calibration scores yet.
+        device: to put the model on.
+        calibrated: False accepts a run that is trained but not yet calibrated.
 
     Raises:
-        DeSTSegError: no run, an unfinished one, or files that do not belong together.
+        DeSTSegError: there is no finished run, or its files do not belong together.
     """
     described = read_run(out)
     finished = [MODEL, CALIBRATION] if calibrated else [MODEL]
@@ -226,27 +177,9 @@ def load_run(out: Path, device: torch.device, *, calibrated: bool = True) -> Run
     weights = read_weights_file(out / MODEL)
     assert isinstance(weights, dict)
     load_trained_weights(model, weights, out / MODEL)
-    model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    move_to_device(model, device).eval()
     scores = _calibration_scores(out / CALIBRATION) if calibrated else ()
     return Run(model, config, described["teacher"]["name"], scores)
-
-
-def hold_out(count: int, share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Indices of the good images to train on and of those held out to calibrate a threshold.
-
-    At least one image is trained on; a share above zero holds out at least one of two or more.
-    """
-    order = np.random.default_rng([seed, count]).permutation(count)
-    kept_out = min(count - 1, max(1, round(share * count))) if share > 0 else 0
-    return np.sort(order[kept_out:]), np.sort(order[:kept_out])
-
-
-def fingerprint(paths: Sequence[Path]) -> str:
-    """Tells one list of files from another by name and size, for --resume to compare."""
-    digest = hashlib.sha256()
-    for path in paths:
-        digest.update(f"{path.name}:{path.stat().st_size}\n".encode())
-    return digest.hexdigest()[:16]
 
 
 def _calibration_scores(path: Path) -> tuple[float, ...]:
@@ -257,24 +190,3 @@ def _calibration_scores(path: Path) -> tuple[float, ...]:
             f"{path} holds no calibration scores ({error!r}); delete it and give the run's "
             "'destseg train' command again with --resume"
         ) from None
-
-
-def _save_if_finite(
-    checkpoint: Path, model: DeSTSeg, config: TrainingConfig, state: TrainingState
-) -> None:
-    """A diverged state must not replace a good one; weights can overflow before a loss does."""
-    finite_losses(state)
-    if not all(bool(torch.isfinite(t).all()) for t in trained_weights(model).values()):
-        raise NonFiniteLossError(
-            f"a weight is infinite or not a number after {state.phase} step {state.step}; "
-            "the learning rate is probably too high, or the precision too low (try fp32)"
-        )
-    save_checkpoint(checkpoint, model, config, state)
-
-
-def _last_good(checkpoint: Path) -> str:
-    if not checkpoint.exists():
-        return "No checkpoint had been saved yet"
-    content = read_weights_file(checkpoint)
-    assert isinstance(content, dict)
-    return f"The last good checkpoint is {checkpoint}, {content['phase']} step {content['step']}"

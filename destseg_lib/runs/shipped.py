@@ -1,8 +1,8 @@
-"""Trained models small enough to ship: a run of a product of the embedded world in one file.
+"""The trained models that ship with the package: one file for each drawn category that has one.
 
-A file holds the student and the segmentation network at half precision, and in its header the
-configuration, the teacher's fingerprint, the calibration scores and where it came from. The
-teacher itself is the built-in one.
+A file holds the student and the segmentation network at half precision. Its header holds the
+configuration, the teacher's fingerprint, the calibration scores and where they came from. The
+teacher is always the built-in one.
 """
 
 from __future__ import annotations
@@ -13,15 +13,20 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save as to_safetensors
 
-from destseg_lib.files import read_json, write_whole
-from destseg_lib.runs.checkpoint import load_trained_weights, trained_weights
 from destseg_lib.config import config_from_dict, config_to_dict
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.model import DeSTSeg
-from destseg_lib.runs.run import CONFIG, Run, load_run
+from destseg_lib.runs.run import (
+    Run,
+    load_run,
+    load_trained_weights,
+    read_run,
+    save_weights,
+    trained_weights,
+)
 from destseg_lib.teacher import load_teacher
+from destseg_lib.training import move_to_device
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
 SUFFIX = ".safetensors"
@@ -29,22 +34,22 @@ PREFIX = "model_"
 
 
 def pretrained_names() -> tuple[str, ...]:
-    """The products that a trained model ships for, sorted."""
+    """The drawn categories that a trained model ships for, sorted."""
     return tuple(sorted(p.stem.removeprefix(PREFIX) for p in WEIGHTS.glob(f"{PREFIX}*{SUFFIX}")))
 
 
 def load_pretrained(name: str, device: torch.device) -> Run:
-    """The trained model that ships for a product, in eval mode on ``device``.
+    """Load the trained model that ships for a drawn category, in eval mode on ``device``.
 
     Raises:
-        DeSTSegError: none ships for it, or it belongs to another built-in teacher.
+        DeSTSegError: no model ships for it, or the model belongs to another built-in teacher.
     """
     header = pretrained_header(name)
     teacher = load_teacher("builtin")
     if teacher.fingerprint() != header["teacher"]["fingerprint"]:
         raise DeSTSegError(
             f"the trained model of {name} belongs to another built-in teacher; install the whole "
-            "package again, or make it anew with: python -m tools.pretrain"
+            "package again, or make it anew with: python -m tools.weights.pretrain"
         )
     config = config_from_dict(header["config"])
     model = DeSTSeg(teacher, config.model)
@@ -53,15 +58,15 @@ def load_pretrained(name: str, device: torch.device) -> Run:
         weights = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
     whole = {k: weights.get(k, v) for k, v in trained_weights(model).items() if _counter(k)}
     load_trained_weights(model, weights | whole, path)
-    model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    move_to_device(model, device).eval()
     return Run(model, config, "builtin", tuple(header["calibration"]))
 
 
 def pretrained_header(name: str) -> dict[str, Any]:
-    """What a shipped model says of itself: config, teacher, calibration, figures, provenance.
+    """Read the header of a shipped model: config, teacher, calibration, figures, provenance.
 
     Raises:
-        DeSTSegError: none ships for this product.
+        DeSTSegError: no model ships for this category.
     """
     if name not in pretrained_names():
         raise DeSTSegError(
@@ -73,19 +78,19 @@ def pretrained_header(name: str) -> dict[str, Any]:
     return header
 
 
-def pack(run: Path, path: Path, known: dict[str, Any]) -> None:
+def save_pretrained(run: Path, path: Path, known: dict[str, Any]) -> None:
     """Write a finished run as a file that ``load_pretrained`` reads.
 
     Args:
         run: its folder; trained with the built-in teacher.
         path: of the file.
-        known: more plain values for the header: figures, the command.
+        known: more plain values for the header: metrics, the command.
 
     Raises:
         DeSTSegError: the run is unfinished or was trained with another teacher.
     """
     loaded = load_run(run, torch.device("cpu"))
-    described = read_json(run / CONFIG)
+    described = read_run(run)
     if loaded.teacher_name != "builtin":
         raise DeSTSegError(
             f"{run} was trained with the teacher {loaded.teacher_name}, which does not ship; "
@@ -99,15 +104,13 @@ def pack(run: Path, path: Path, known: dict[str, Any]) -> None:
         "provenance": described["provenance"],
         **known,
     }
-    # Batch norm's statistics and gains are few, and half precision would cost them dearly.
+    # Batch norm's statistics and gains are few, and half precision would change results much.
     small = {
         k: v.half() if v.ndim > 1 else v
         for k, v in trained_weights(loaded.model).items()
         if not _counter(k)
     }
-    small = {k: v.contiguous() for k, v in small.items()}
-    content = to_safetensors(small, {"destseg": json.dumps(header)})
-    write_whole(path, lambda file: file.write(content))
+    save_weights(path, small, {"destseg": json.dumps(header)})
 
 
 def _path(name: str) -> Path:

@@ -1,4 +1,4 @@
-"""The whole job for one product: decode, choose, train, calibrate. What ``destseg train`` does."""
+"""``destseg train`` for one category: decode, choose, train, calibrate."""
 
 from __future__ import annotations
 
@@ -13,42 +13,36 @@ import torch
 from numpy.typing import NDArray
 
 from destseg_lib.batches import TrainingImages
-from destseg_lib.runs.budget import fit_to_budget, seconds_a_step
-from destseg_lib.config import TrainingConfig, config_to_dict
-from destseg_lib.images.folders import Category
+from destseg_lib.config import TrainingConfig
 from destseg_lib.device import describe_device, resolve_device, resolve_precision
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.images.listing import find_images
-from destseg_lib.model import DeSTSeg
+from destseg_lib.images.folders import Category, find_images
+from destseg_lib.images.load import ImageSet, load_images
+from destseg_lib.model import DeSTSeg, score_images
+from destseg_lib.runs.budget import fit_to_budget, seconds_per_step
+from destseg_lib.runs.checkpoint import train_with_checkpoints
+from destseg_lib.runs.inputs import Selection, draw_textures, fingerprint_files, hold_out
 from destseg_lib.runs.run import (
     CALIBRATION,
     CONFIG,
-    fingerprint,
-    hold_out,
     load_run,
     read_run,
     run_teacher,
     save_calibration,
     start_run,
-    train_run,
 )
-from destseg_lib.evaluation.score import score_images
-from destseg_lib.images.load import ImageSet, load_images
 from destseg_lib.teacher import load_teacher
-from destseg_lib.textures import procedural_textures
-from destseg_lib.training import phases_of, prepare
-
-PROCEDURAL_TEXTURES = 512
+from destseg_lib.training import move_to_device, phase_config, phases_of
 
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """What to train and how, beyond the configuration.
+    """Options of one training that are not part of its configuration.
 
     Attributes:
         textures: a folder of images to blend in; None draws procedural ones.
         teacher: as ``load_teacher`` takes it.
-        time_budget: minutes that training may take; None takes the recipe's steps.
+        time_budget: minutes that training may take; None takes all steps of the recipe.
         checkpoint_every: steps between checkpoints.
     """
 
@@ -66,7 +60,7 @@ class TrainingJob:
         """Raise DeSTSegError for a value outside its range."""
         if self.checkpoint_every < 1:
             raise DeSTSegError(
-                f"a checkpoint every {self.checkpoint_every} steps cannot be; give one or more"
+                f"checkpoints come every {self.checkpoint_every} steps; give one step or more"
             )
         if self.time_budget is not None and not 0 < self.time_budget < math.inf:
             raise DeSTSegError(
@@ -74,18 +68,20 @@ class TrainingJob:
             )
 
 
-def train_category(category: Category, out: Path, config: TrainingConfig, job: TrainingJob) -> None:
-    """Train on a category's good images and calibrate, or continue where ``out`` stands.
+def train_and_calibrate(
+    category: Category, out: Path, config: TrainingConfig, job: TrainingJob
+) -> None:
+    """Train on a category's good images and calibrate, or continue the run in ``out``.
 
     Args:
-        category: its ``train`` images are decoded once; the test images are not looked at.
+        category: its ``train`` images are decoded once; the test images are not read.
         out: the run's folder. If it holds this run already, the run is continued.
-        config: for a new run; a run that exists keeps its own.
-        job: everything else.
+        config: for a new run; an existing run keeps its own.
+        job: all other options.
 
     Raises:
         DeSTSegError: bad input, or ``out`` holds a run on other images.
-        InterruptedRunError: asked to stop; saved.
+        InterruptedRunError: stopped on request, and saved.
         NonFiniteLossError: training diverged.
     """
     resumed = (out / CONFIG).exists()
@@ -100,7 +96,7 @@ def train_category(category: Category, out: Path, config: TrainingConfig, job: T
     inputs = {
         "category": category.name,
         "good_images": len(good),
-        "good_fingerprint": fingerprint(good.paths),
+        "good_fingerprint": fingerprint_files(good.paths),
         **described,
         "skipped": [
             {"file": path.name, "reason": why.replace(f"{path.parent}{os.sep}", "")}
@@ -110,15 +106,15 @@ def train_category(category: Category, out: Path, config: TrainingConfig, job: T
     kept, held_out = hold_out(len(good), config.holdout, config.seed)
     images = TrainingImages(Selection(good.pixels, kept), textures)
     model = DeSTSeg(teacher, config.model, torch.Generator().manual_seed(config.seed))
-    model = prepare(model, device, compile_networks=job.compile_networks)
+    model = move_to_device(model, device, compile_networks=job.compile_networks)
     if resumed:
         _check_inputs(out, inputs)
     else:
-        config = _settle(config, model, images, device, job)
+        config = _fit_to_machine(config, model, images, device, job)
         start_run(out, config, teacher, inputs)
-    # Flushed, so that it is seen at once where the output is a file or a pipe.
+    # Flushed, so that it is seen at once when the output is a file or a pipe.
     print(_summary(category, config, teacher.name, inputs, len(held_out), device), flush=True)
-    train_run(
+    train_with_checkpoints(
         out,
         model,
         images,
@@ -127,27 +123,12 @@ def train_category(category: Category, out: Path, config: TrainingConfig, job: T
         tensorboard=job.tensorboard,
         progress=job.progress,
     )
-    # The model as whoever loads the run gets it, so that threshold and scores belong together.
+    # The model as loaded from the folder: threshold and later scores come from the same one.
     run = load_run(out, device, calibrated=False)
     scores = score_images(
         run.model, good.pixels[held_out], precision=config.precision, progress=job.progress
     )
     save_calibration(out, scores.tolist())
-
-
-class Selection:
-    """Rows of an image array without copying it: the array may be larger than memory."""
-
-    def __init__(self, pixels: NDArray[np.uint8], rows: NDArray[np.int64]) -> None:
-        self.pixels = pixels
-        self.rows = rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: NDArray[np.int64]) -> NDArray[np.uint8]:
-        chosen: NDArray[np.uint8] = self.pixels[self.rows[index]]
-        return chosen
 
 
 def _decode(paths: tuple[Path, ...], size: int, job: TrainingJob, what: str) -> ImageSet:
@@ -164,34 +145,33 @@ def _decode(paths: tuple[Path, ...], size: int, job: TrainingJob, what: str) -> 
 
 
 def _textures(job: TrainingJob, config: TrainingConfig) -> tuple[NDArray[np.uint8], dict[str, Any]]:
-    """The textures, and what a resumed run must find unchanged about them."""
+    """The textures, and their description, which must be the same in a resumed run."""
     if job.textures is None:
-        generator = torch.Generator().manual_seed(config.seed)
-        drawn = procedural_textures(PROCEDURAL_TEXTURES, config.image_size, generator)
+        drawn = draw_textures(config.image_size, config.seed)
         return drawn, {"textures": "procedural", "texture_images": len(drawn)}
     images = _decode(find_images([job.textures]), config.image_size, job, "textures")
     return images.pixels, {
         "textures": job.textures.resolve().name,
         "texture_images": len(images),
-        "texture_fingerprint": fingerprint(images.paths),
+        "texture_fingerprint": fingerprint_files(images.paths),
     }
 
 
-def _settle(
+def _fit_to_machine(
     config: TrainingConfig,
     model: DeSTSeg,
     images: TrainingImages,
     device: torch.device,
     job: TrainingJob,
 ) -> TrainingConfig:
-    """Turn ``auto`` and the time budget into what this machine will do."""
+    """Replace ``auto`` and a time budget by a precision and by steps for this machine."""
     config = replace(config, precision=resolve_precision(config.precision, device))
     if job.time_budget is None:
         return config
-    measured = seconds_a_step(model, images, config)
+    measured = seconds_per_step(model, images, config)
     fitted = fit_to_budget(config, measured, 60 * job.time_budget)
     steps = ", ".join(
-        f"{getattr(fitted, phase).steps} of {getattr(config, phase).steps} {phase} steps "
+        f"{phase_config(fitted, phase).steps} of {phase_config(config, phase).steps} {phase} steps "
         f"({measured[phase]:.2f} s each)"
         for phase in phases_of(config)
     )
@@ -223,7 +203,6 @@ def _summary(
     held_out: int,
     device: torch.device,
 ) -> str:
-    described = config_to_dict(config)
     lines = [
         f"category      {category.name}: {inputs['good_images']} good images, "
         f"{held_out} of them held out for the threshold",
@@ -233,7 +212,8 @@ def _summary(
         f"{config.batch_size}, width {config.model.width:g}, rotation {config.rotation}, "
         f"seed {config.seed}",
         *(
-            f"{phase:<13} {described[phase]['steps']} steps of {described[phase]['optimiser']}"
+            f"{phase:<13} {phase_config(config, phase).steps} steps of "
+            f"{phase_config(config, phase).optimiser}"
             for phase in phases_of(config)
         ),
         f"device        {describe_device(device)}, {config.precision}",

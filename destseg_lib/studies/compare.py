@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.evaluation.tables import KEYS
+from destseg_lib.evaluation.tables import METRIC_NAMES
 from destseg_lib.studies.study import Study
 
 DRAWS = 10_000
@@ -73,14 +73,16 @@ def compare(
     Args:
         study: what was asked for.
         records: as ``read_records`` gives them; failed ones count as missing.
-        figure: a name in ``tables.KEYS``.
+        figure: a name in ``tables.METRIC_NAMES``.
         seed: of the bootstrap.
 
     Raises:
         DeSTSegError: no such figure.
     """
-    if figure not in KEYS:
-        raise DeSTSegError(f"there is no figure {figure!r}; choose one of {', '.join(KEYS)}")
+    if figure not in METRIC_NAMES:
+        raise DeSTSegError(
+            f"there is no figure {figure!r}; choose one of {', '.join(METRIC_NAMES)}"
+        )
     categories = [Path(name).name for name in study.categories]
     values = {
         (r["variant"], r["category"], r["seed"]): r[figure]

@@ -25,13 +25,12 @@ from destseg_lib.batches import TrainingImages
 from destseg_lib.config import ModelConfig, PhaseConfig, TrainingConfig, config_from_dict
 from destseg_lib.device import describe_device, resolve_precision
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.evaluation.score import BATCH_SIZE, predict_maps
-from destseg_lib.model import DeSTSeg
-from destseg_lib.runs.budget import seconds_a_step
+from destseg_lib.model import PREDICTION_BATCH, DeSTSeg, predict_maps
+from destseg_lib.runs.budget import seconds_per_step
 from destseg_lib.studies.schedule import Job
 from destseg_lib.studies.study import Trial
 from destseg_lib.teacher import load_teacher
-from destseg_lib.training import prepare
+from destseg_lib.training import move_to_device
 
 
 @dataclass(frozen=True)
@@ -137,8 +136,8 @@ def measure_costs(
             model=replace(one.model, segmentation=True),
             precision=resolve_precision(one.precision, device),
         )
-        model = prepare(DeSTSeg(load_teacher("random"), config.model), device)
-        found = seconds_a_step(model, images, config, steps)
+        model = move_to_device(DeSTSeg(load_teacher("random"), config.model), device)
+        found = seconds_per_step(model, images, config, steps)
         student[student_kind(config.model)].append(found["student"])
         segmentation[kind] = found["segmentation"]
         evaluation.append(_seconds_an_image(model, images, config))
@@ -237,8 +236,8 @@ def _noise(config: TrainingConfig) -> TrainingImages:
 
 
 def _seconds_an_image(model: DeSTSeg, images: TrainingImages, config: TrainingConfig) -> float:
-    pixels = images.good[np.arange(2 * BATCH_SIZE) % len(images.good)]
+    pixels = images.good[np.arange(2 * PREDICTION_BATCH) % len(images.good)]
     times = [time.perf_counter()]
     for _ in predict_maps(model, pixels, precision=config.precision, progress=False):
         times.append(time.perf_counter())
-    return (times[-1] - times[1]) / BATCH_SIZE  # the first batch warms up
+    return (times[-1] - times[1]) / PREDICTION_BATCH  # the first batch warms up

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.images.datasets import DATASETS
+from destseg_lib.images.download import DATASETS
 from destseg_lib.images.folders import find_category
 from destseg_lib.studies.costs import Costs
 from destseg_lib.studies.report import write_report

@@ -11,7 +11,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.evaluation.tables import HEADINGS, markdown_table
+from destseg_lib.evaluation.tables import METRIC_TITLES, markdown_table
 from destseg_lib.studies.compare import LEVEL, Row, compare, unfinished
 from destseg_lib.studies.study import Study
 
@@ -38,7 +38,7 @@ def write_report(study: Study, records: list[dict[str, Any]], out: Path) -> Path
         out.mkdir(parents=True, exist_ok=True)
         (out / "report.csv").write_text(_csv(tables), encoding="utf-8")
         for name, rows in tables.items():
-            _picture(rows, HEADINGS[name], study.reference).savefig(out / f"{name}.svg")
+            _picture(rows, METRIC_TITLES[name], study.reference).savefig(out / f"{name}.svg")
         text = markdown(study, tables, problems)
         (out / "report.md").write_text(text, encoding="utf-8")
         (out / "report.html").write_text(_html(study, tables, problems), encoding="utf-8")
@@ -59,7 +59,7 @@ def markdown(study: Study, tables: dict[str, tuple[Row, ...]], problems: list[st
         lines += [*(f"- {problem}" for problem in problems), ""]
     for name, rows in tables.items():
         cells = (_cells(row, study.reference) for row in rows)
-        lines += [f"## {HEADINGS[name]}", "", markdown_table(COLUMNS, cells)]
+        lines += [f"## {METRIC_TITLES[name]}", "", markdown_table(COLUMNS, cells)]
         lines += ["", f"![{_said(rows, name, study.reference)}]({name}.svg)", ""]
     return "\n".join(lines)
 
@@ -102,7 +102,7 @@ def _percent(value: float | None) -> str:
 def _said(rows: tuple[Row, ...], name: str, reference: str) -> str:
     """The picture in words."""
     found = "; ".join(f"{row.variant} {_percent(row.mean)}" for row in rows if row.mean is not None)
-    return f"{HEADINGS[name]} of each variant with its interval against {reference}: {found}"
+    return f"{METRIC_TITLES[name]} of each variant with its interval against {reference}: {found}"
 
 
 def _csv(tables: dict[str, tuple[Row, ...]]) -> str:
@@ -153,7 +153,7 @@ def _html(study: Study, tables: dict[str, tuple[Row, ...]], problems: list[str])
         )
         alt = html.escape(_said(rows, name, study.reference), quote=True)
         parts += [
-            f"<h2>{HEADINGS[name]}</h2><table><tr>{head}</tr>{body}</table>",
+            f"<h2>{METRIC_TITLES[name]}</h2><table><tr>{head}</tr>{body}</table>",
             f"<img src='{name}.svg' alt=\"{alt}\">",
         ]
     return "\n".join(parts) + "\n</html>\n"

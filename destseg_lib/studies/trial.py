@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ import torch
 from filelock import FileLock
 from numpy.typing import NDArray
 from safetensors.torch import save as to_safetensors
-from tqdm.auto import tqdm
 
 from destseg_lib.batches import Phase, TrainingImages
 from destseg_lib.config import TrainingConfig, config_to_dict
@@ -22,20 +21,16 @@ from destseg_lib.drawn import CATEGORIES
 from destseg_lib.drawn.dataset import write_category
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.evaluation.evaluate import evaluate_category
-from destseg_lib.evaluation.tables import KEYS
 from destseg_lib.files import write_whole
-from destseg_lib.images.folders import Category, find_category
-from destseg_lib.images.listing import find_images
+from destseg_lib.images.folders import Category, find_category, find_images
 from destseg_lib.images.load import load_images
 from destseg_lib.model import DeSTSeg
-from destseg_lib.runs.checkpoint import trained_weights
+from destseg_lib.runs.inputs import draw_textures, hold_out
 from destseg_lib.runs.provenance import provenance
-from destseg_lib.runs.run import Run, hold_out
-from destseg_lib.runs.train import PROCEDURAL_TEXTURES
+from destseg_lib.runs.run import Run, trained_weights
 from destseg_lib.studies.study import Trial
 from destseg_lib.teacher import Teacher, load_teacher, read_weights_file
-from destseg_lib.textures import procedural_textures
-from destseg_lib.training import phase_config, prepare, start_phase, train_phase
+from destseg_lib.training import move_to_device, start_phase, train_phase
 
 Pixels = NDArray[np.uint8]
 
@@ -118,8 +113,7 @@ class Workbench:
 
     def _draw(self, size: int, seed: int) -> Pixels:
         def draw() -> Pixels:
-            generator = torch.Generator().manual_seed(seed)
-            return procedural_textures(PROCEDURAL_TEXTURES, size, generator)
+            return draw_textures(size, seed)
 
         if self.decoded is None:
             return draw()
@@ -164,7 +158,7 @@ def run_trial(trial: Trial, bench: Workbench) -> dict[str, Any]:
     images = TrainingImages(bench.good(trial), bench.textures(trial))
     teacher = bench.teacher(trial.teacher)
     model = DeSTSeg(teacher, config.model, torch.Generator().manual_seed(config.seed))
-    model = prepare(model, bench.device)
+    model = move_to_device(model, bench.device)
     seconds = {"setup": round(time.perf_counter() - started, 2)}
     seconds["student"] = _shared_student(trial, model, images, config, bench)
     seconds["segmentation"] = 0.0
@@ -173,7 +167,7 @@ def run_trial(trial: Trial, bench: Workbench) -> dict[str, Any]:
     started = time.perf_counter()
     model.eval()
     run = Run(model, config, teacher.name, ())
-    whole = evaluate_category(run, category, progress=bench.progress)
+    evaluation = evaluate_category(run, category, progress=bench.progress)
     seconds["evaluation"] = round(time.perf_counter() - started, 2)
     return {
         "study": trial.study,
@@ -181,10 +175,10 @@ def run_trial(trial: Trial, bench: Workbench) -> dict[str, Any]:
         "category": Path(trial.category).name,
         "seed": trial.seed,
         "status": "done",
-        **{key: whole[key] for key in KEYS},
-        "cosine_product": {key: whole["cosine_product"][key] for key in KEYS},
-        "defects": whole["defects"],
-        "images": {"train": len(images.good), **whole["images"]},
+        **asdict(evaluation.final),
+        "cosine_product": asdict(evaluation.student),
+        "defects": {name: asdict(found) for name, found in evaluation.defects.items()},
+        "images": {"train": len(images.good), **asdict(evaluation.images)},
         "teacher": {"name": Path(trial.teacher).name, "fingerprint": teacher.fingerprint()},
         "textures": "procedural" if trial.textures is None else Path(trial.textures).name,
         "student": trial.student,
@@ -231,10 +225,7 @@ def _train(
     model: DeSTSeg, images: TrainingImages, config: TrainingConfig, phase: Phase, bench: Workbench
 ) -> float:
     started = time.perf_counter()
-    steps = phase_config(config, phase).steps
-    with tqdm(total=steps, desc=phase, leave=False, disable=not bench.progress) as bar:
-        for record in train_phase(model, images, config, start_phase(model, config, phase)):
-            bar.update()
-            if record is not None:
-                bar.set_postfix(loss=f"{record.loss:.4g}")
+    state = start_phase(model, config, phase)
+    for _ in train_phase(model, images, config, state, progress=bench.progress):
+        pass
     return round(time.perf_counter() - started, 2)

@@ -11,7 +11,7 @@ import anywidget
 import traitlets
 
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.evaluation.tables import HEADINGS
+from destseg_lib.evaluation.tables import METRIC_TITLES
 from destseg_lib.studies.compare import Row, compare
 from destseg_lib.studies.study import Study
 from destseg_lib.widgets.element import Setting, Values, fixed, script, style
@@ -25,7 +25,7 @@ class AblationExplorer(anywidget.AnyWidget):
 
     Attributes:
         category: the name of a data set.
-        figure: a name in ``tables.HEADINGS``.
+        figure: a name in ``tables.METRIC_TITLES``.
         variant: the name of a variant; the others stay in view.
     """
 
@@ -52,10 +52,10 @@ class AblationExplorer(anywidget.AnyWidget):
         first = studies[0][0]
         if any(list(study.variants) != list(first.variants) for study, _ in studies):
             raise DeSTSegError("The studies have different variants; explore them one by one.")
-        unknown = sorted(set(figures) - set(HEADINGS))
+        unknown = sorted(set(figures) - set(METRIC_TITLES))
         if unknown:
             raise DeSTSegError(
-                f"there is no figure {unknown[0]!r}; choose from {', '.join(HEADINGS)}"
+                f"there is no figure {unknown[0]!r}; choose from {', '.join(METRIC_TITLES)}"
             )
         self._rows = {
             Path(name).name: _by_figure(study, records, name, figures)
@@ -69,7 +69,7 @@ class AblationExplorer(anywidget.AnyWidget):
             "label": "Ablation explorer",
             "hint": "A dot is one run, a bar the mean over seeds, the line the reference's mean.",
             "categories": categories,
-            "figures": [[name, HEADINGS[name]] for name in figures],
+            "figures": [[name, METRIC_TITLES[name]] for name in figures],
             "variants": variants,
             "reference": first.reference,
             "rows": self._rows,

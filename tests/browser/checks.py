@@ -91,7 +91,7 @@ def quiet(seen: Visit) -> list[str]:
     if page.locator(".math").count() and not page.locator("mjx-container").count():
         found.append("formulas are not drawn")
     found += ["a formula cannot be read"] * page.locator("mjx-merror, .MathJax_Error").count()
-    found += ["an icon is missing from tools/vendor.py"] * page.locator("svg .missing").count()
+    found += ["an icon is missing from tools/book/vendor.py"] * page.locator("svg .missing").count()
     return found
 
 

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
+import check_book
 import pytest
-import yaml
 from playwright.sync_api import Browser
 
 from . import checks
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 AXE = ROOT / "_vendor" / "axe.min.js"
-sys.path.insert(0, str(ROOT / "tools"))
-
-import check_book  # noqa: E402
-
-PAGES = list(check_book.pages(yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))))
+PAGES = check_book.pages()
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -154,7 +154,7 @@ def test_a_failing_cell_fails_the_build(html: Path, tmp_path: Path):
     command = [program, "build", ".", "--path-output", ".", "--all", "-W", "-n", "--keep-going"]
     built = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     checked = subprocess.run(
-        [sys.executable, "tools/check_book.py"], cwd=tmp_path, capture_output=True, check=False
+        [sys.executable, "tools/book/check_book.py"], cwd=tmp_path, capture_output=True, check=False
     )
     assert built.returncode or checked.returncode
     assert "AssertionError" in built.stdout + built.stderr

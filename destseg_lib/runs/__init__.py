@@ -1,0 +1,1 @@
+"""One training on disk: checkpoints, resuming, the models that ship, where a number came from."""

@@ -1,0 +1,53 @@
+"""The images of a run: which are held out, textures, and how --resume recognises them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from destseg_lib.textures import procedural_textures
+
+PROCEDURAL_TEXTURES = 512
+
+
+class Selection:
+    """Rows of an image array without copying it: the array may be larger than memory."""
+
+    def __init__(self, pixels: NDArray[np.uint8], rows: NDArray[np.int64]) -> None:
+        self.pixels = pixels
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: NDArray[np.int64]) -> NDArray[np.uint8]:
+        chosen: NDArray[np.uint8] = self.pixels[self.rows[index]]
+        return chosen
+
+
+def hold_out(count: int, share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Indices of the good images to train on and of those held out to calibrate a threshold.
+
+    At least one image is trained on; a share above zero holds out at least one of two or more.
+    """
+    order = np.random.default_rng([seed, count]).permutation(count)
+    kept_out = min(count - 1, max(1, round(share * count))) if share > 0 else 0
+    return np.sort(order[kept_out:]), np.sort(order[:kept_out])
+
+
+def draw_textures(size: int, seed: int) -> NDArray[np.uint8]:
+    """Procedural textures (512, size, size, 3), for training without a folder of textures."""
+    return procedural_textures(PROCEDURAL_TEXTURES, size, torch.Generator().manual_seed(seed))
+
+
+def fingerprint_files(paths: Sequence[Path]) -> str:
+    """Digest of the names and sizes of files, in order."""
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(f"{path.name}:{path.stat().st_size}\n".encode())
+    return digest.hexdigest()[:16]
