@@ -60,9 +60,9 @@ def study() -> tuple[Study, list[dict]]:
         {"variant": variant, "category": category, "seed": seed, "status": "done"}
         | {metric: float(rng.random()) for metric in ("image_auroc", "pixel_ap", "iap", "aupro")}
         for variant in variants
-        for category in ("metal", "tile")
+        for category in ("metal", "a/tile")
         for seed in (0, 1)
-        if (variant, category) != ("cosine", "tile")
+        if (variant, category) != ("cosine", "a/tile")
     ]
     return declared, records
 

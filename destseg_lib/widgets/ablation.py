@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
@@ -13,7 +12,7 @@ import traitlets
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.evaluation.tables import METRIC_TITLES
 from destseg_lib.studies.compare import Row, compare
-from destseg_lib.studies.study import Study
+from destseg_lib.studies.study import Study, short_names
 from destseg_lib.widgets.element import Element, Values, fixed, script
 
 Record = dict[str, Any]
@@ -54,8 +53,9 @@ class AblationExplorer(Element):
             raise DeSTSegError(
                 f"there is no metric {unknown[0]!r}; choose from {', '.join(METRIC_TITLES)}"
             )
+        names = short_names([name for study, _ in studies for name in study.categories])
         self._rows = {
-            Path(name).name: _by_metric(study, records, name, metrics)
+            names[name]: _by_metric(study, records, name, metrics)
             for study, records in studies
             for name in study.categories
         }
@@ -100,7 +100,7 @@ def _by_metric(
     study: Study, records: Sequence[Record], category: str, metrics: Sequence[str]
 ) -> dict[str, dict[str, Mapping[str, Any]]]:
     """For each metric and variant: its runs in per cent, in the order of seeds, and the verdict."""
-    one = [record for record in records if record["category"] == Path(category).name]
+    one = [record for record in records if record["category"] == category]
     alone = replace(study, categories=(category,))
     found: dict[str, dict[str, Mapping[str, Any]]] = {}
     for metric in metrics:
