@@ -17,7 +17,7 @@ from numbers_in_prose import recorded
 
 from destseg_lib.drawn import CATEGORIES
 from destseg_lib.studies.compare import Row, compare
-from destseg_lib.studies.run import read_folder
+from destseg_lib.studies.records import read_folder
 from destseg_lib.studies.study import Study
 
 ROOT = Path(__file__).resolve().parent.parent

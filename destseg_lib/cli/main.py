@@ -15,7 +15,8 @@ from destseg_lib.cli.evaluate import add_evaluate, run_evaluate
 from destseg_lib.cli.make_data import add_make_data, run_make_data
 from destseg_lib.cli.mode import describe
 from destseg_lib.cli.predict import add_predict, run_predict
-from destseg_lib.cli.study import add_reproduce, add_study, run_reproduce, run_study_part
+from destseg_lib.cli.reproduce import add_reproduce, run_reproduce
+from destseg_lib.cli.study import add_study, run_study_command
 from destseg_lib.cli.train import add_train, run_train
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.runs.checkpoint import InterruptedRunError
@@ -29,7 +30,7 @@ COMMANDS: tuple[tuple[str, str, AddOptions, Run], ...] = (
     ("evaluate", "Measure a run on labelled test images.", add_evaluate, run_evaluate),
     ("predict", "Score photographs and outline defects.", add_predict, run_predict),
     ("make-data", "Draw categories that need no download.", add_make_data, run_make_data),
-    ("study", "Compare variants over categories and seeds.", add_study, run_study_part),
+    ("study", "Compare variants over categories and seeds.", add_study, run_study_command),
     ("reproduce", "Run the paper's tables 4 to 6 on MVTec AD.", add_reproduce, run_reproduce),
     ("download", "Fetch MVTec AD or the Describable Textures.", add_download, run_download),
 )
