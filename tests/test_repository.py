@@ -235,10 +235,8 @@ def test_the_version_is_the_same_everywhere():
 
 def imported_packages(paths: list[Path]) -> set[str]:
     """The distributions that files import, apart from Python's and the project's own modules."""
-    own = {"destseg_lib", "tools", "tests", "google"}  # google.colab is there on Colab alone
-    own |= {path.stem for path in committed() if path.suffix == ".py"} | set(
-        sys.stdlib_module_names
-    )
+    own = {"destseg_lib", "tools", "tests", "google", *sys.stdlib_module_names}  # google: Colab's
+    own |= {path.stem for path in committed() if path.suffix == ".py"}
     names = set()
     for path in paths:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -252,16 +250,13 @@ def imported_packages(paths: list[Path]) -> set[str]:
 
 def test_every_import_is_declared():
     project = tomllib.loads(text_of("pyproject.toml"))["project"]
-    extras = project["optional-dependencies"]
-    library = [
-        *project["dependencies"],
-        *extras["interactive"],
-        *extras["ray"],
-        *extras["tensorboard"],
-    ]
-    assert imported_packages(SOURCES) <= set(map(normalised, library))
-    every = {normalised(name) for name in [*library, *extras["test"], *extras["book"]]}
-    assert imported_packages([path for path in committed() if path.suffix == ".py"]) <= every
+    extras = {name: set(map(normalised, e)) for name, e in project["optional-dependencies"].items()}
+    library = set(map(normalised, project["dependencies"])).union(
+        *(extras[name] for name in ("interactive", "ray", "tensorboard"))
+    )
+    assert imported_packages(SOURCES) <= library
+    scripts = [path for path in committed() if path.suffix == ".py"]
+    assert imported_packages(scripts) <= library | extras["test"] | extras["book"]
 
 
 # Notebooks and book
