@@ -234,39 +234,29 @@ def test_the_version_is_the_same_everywhere():
 
 
 def imported_packages(paths: list[Path]) -> set[str]:
-    """The distributions that files import, apart from Python and the project itself."""
-    own = {"destseg_lib", "tools", "tests", *(path.stem for path in ROOT.glob("t*/**/*.py"))}
-    own |= {
-        path.stem for folder in ("benchmarks", "experiments") for path in (ROOT / folder).glob("*")
-    }
-    found = set()
+    """The distributions that files import, apart from Python's and the project's own modules."""
+    own = {"destseg_lib", "tools", "tests", "google", *sys.stdlib_module_names}  # google: Colab's
+    own |= {path.stem for path in committed() if path.suffix == ".py"}
+    names = set()
     for path in paths:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
-                found |= {alias.name.partition(".")[0] for alias in node.names}
+                names |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                found.add(node.module.partition(".")[0])
+                names.add(node.module)
     known = packages_distributions()
-    return {known.get(name, [name])[0] for name in found - own - set(sys.stdlib_module_names)}
+    return {normalised(known.get(n, [n])[0]) for n in {n.split(".")[0] for n in names} - own}
 
 
 def test_every_import_is_declared():
     project = tomllib.loads(text_of("pyproject.toml"))["project"]
-    names = {
-        extra: {normalised(want) for want in wanted}
-        for extra, wanted in {
-            "": project["dependencies"],
-            **project["optional-dependencies"],
-        }.items()
-    }
-    installed = names[""] | names["interactive"] | names["ray"] | names["tensorboard"]
-    library = {normalised(name) for name in imported_packages(SOURCES)}
-    assert library <= installed
-    scripts = [path for path in committed() if path.suffix == ".py" and path not in SOURCES]
-    others = {normalised(name) for name in imported_packages(scripts)}
-    assert (
-        others - {"google"} <= installed | names["test"] | names["book"]
-    )  # google.colab is Colab's
+    extras = {name: set(map(normalised, e)) for name, e in project["optional-dependencies"].items()}
+    library = set(map(normalised, project["dependencies"])).union(
+        *(extras[name] for name in ("interactive", "ray", "tensorboard"))
+    )
+    assert imported_packages(SOURCES) <= library
+    scripts = [path for path in committed() if path.suffix == ".py"]
+    assert imported_packages(scripts) <= library | extras["test"] | extras["book"]
 
 
 # Notebooks and book
