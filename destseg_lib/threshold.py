@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from destseg_lib.errors import DeSTSegError
 
@@ -20,6 +20,18 @@ class Threshold:
     value: float
     fpr: float
     calibrated_on: int
+
+
+@dataclass(frozen=True)
+class AppliedThreshold:
+    """A ``Threshold``, and the shares of good and of defective test images that exceed it."""
+
+    value: float
+    fpr: float
+    calibrated_on: int
+    achieved_fpr: float | None
+    good_images: int
+    detected: float | None
 
 
 def threshold_at(scores: ArrayLike, fpr: float | None) -> Threshold | None:
@@ -69,6 +81,20 @@ def place_of(fpr: float, count: int) -> int:
             "for prediction (--good DIR), or choose a larger rate (--fpr)."
         )
     return min(place, count)
+
+
+def apply_threshold(
+    threshold: Threshold, scores: NDArray[np.float64], labels: NDArray[np.bool_]
+) -> AppliedThreshold:
+    """Compare (N,) image scores with a threshold; ``labels`` (N,) are True for defective images."""
+    exceeds = scores > threshold.value
+    good, defective = exceeds[~labels], exceeds[labels]
+    return AppliedThreshold(
+        **asdict(threshold),
+        achieved_fpr=float(good.mean()) if good.size else None,
+        good_images=good.size,
+        detected=float(defective.mean()) if defective.size else None,
+    )
 
 
 def describe_threshold(threshold: Threshold | None) -> str:

@@ -20,7 +20,8 @@ from destseg_lib.drawn.dataset import ImageCounts, draw_category, find_drawn, wr
 from destseg_lib.drawn.photograph import DefectivePhotograph, photograph, photograph_defect
 from destseg_lib.drawn.surface import Frame
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.images.folders import find_category, read_mask
+from destseg_lib.images.folders import find_category
+from destseg_lib.images.read import read_mask
 
 SIZE = 128
 NAMES = [category.name for category in CATEGORIES]
@@ -362,7 +363,7 @@ def test_an_invisible_defect_is_an_error_and_not_an_empty_mask():
 
 
 def test_the_contact_sheets_show_the_present_drawings():
-    tool = Path(__file__).resolve().parent.parent / "tools" / "contact_sheets.py"
+    tool = Path(__file__).resolve().parent.parent / "tools" / "weights" / "contact_sheets.py"
     command = [sys.executable, tool, "--check"]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from destseg_lib.evaluation.score import score_images
 from numpy.typing import NDArray
 from PIL import Image
 from safetensors import safe_open
@@ -27,7 +26,7 @@ from destseg_lib import cli, training
 from destseg_lib.config import ModelConfig, PhaseConfig, TrainingConfig, config_to_dict
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.files import append_json_line, read_json, read_json_lines
-from destseg_lib.model import DeSTSeg
+from destseg_lib.model import DeSTSeg, score_images
 from destseg_lib.runs import checkpoint as checkpoint_module
 from destseg_lib.runs.checkpoint import InterruptedRunError, train_with_checkpoints
 from destseg_lib.runs.inputs import fingerprint_files, hold_out

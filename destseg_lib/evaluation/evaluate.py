@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,16 +26,15 @@ from destseg_lib.evaluation.result import (
     MapMetrics,
     SkippedFile,
     Summary,
-    TestedThreshold,
 )
-from destseg_lib.evaluation.streaming import StreamingMetrics
+from destseg_lib.evaluation.streaming import ExactMetrics, StreamingMetrics
 from destseg_lib.evaluation.tables import METRIC_NAMES
 from destseg_lib.images.folders import Category, TestImage, find_categories
 from destseg_lib.images.read import Mask, image_size, read_mask
-from destseg_lib.metrics import anomaly_metrics, image_scores
+from destseg_lib.metrics import image_scores
 from destseg_lib.runs.provenance import provenance
 from destseg_lib.runs.run import CONFIG, Run, load_run
-from destseg_lib.threshold import Threshold, threshold_at
+from destseg_lib.threshold import apply_threshold, threshold_at
 
 # Both maps and the mask are kept (9 bytes); one map at a time is put together with its masks (5),
 # and the metrics keep sorted scores and numbered regions of it (16).
@@ -69,7 +67,7 @@ def evaluate_category(
     Raises:
         DeSTSegError: no test images, an unreadable file, or a rate that cannot be resolved.
     """
-    # What can be refused is refused before the work, not after it.
+    # Bad input is refused before the work, not after it.
     threshold = threshold_at(run.calibration_scores, fpr)
     if not category.test:
         raise DeSTSegError(
@@ -106,7 +104,7 @@ def evaluate_category(
         regions_before_resizing=tested.regions_before,
         regions_lost=tested.regions_lost,
         skipped=[_without_root(path, why, category.root) for path, why in skipped or ()],
-        threshold=None if threshold is None else _apply(threshold, scores, labels),
+        threshold=None if threshold is None else apply_threshold(threshold, scores, labels),
         teacher=Path(run.teacher_name).name,
         seed=run.config.seed,
         config=run.config,
@@ -189,7 +187,7 @@ class _TestSet:
         needed = len(category.test) * METRIC_SIZE**2 * BYTES_PER_PIXEL
         available = psutil.virtual_memory().available
         self.exact = not category.has_masks or needed <= memory_share * available
-        new = _ExactMetrics if self.exact else StreamingMetrics
+        new = ExactMetrics if self.exact else StreamingMetrics
         self.final, self.student = new(), new()
         self.by_defect = {image.defect: new() for image in category.test if image.defect != GOOD}
         self.images: list[TestImage] = []
@@ -257,35 +255,3 @@ def _map_metrics(found: dict[str, Any]) -> MapMetrics:
 def _without_root(path: Path, why: str, root: Path) -> SkippedFile:
     """A data set's place on this machine stays out of what is written."""
     return SkippedFile(path.relative_to(root).as_posix(), why.replace(f"{root}{os.sep}", ""))
-
-
-class _ExactMetrics:
-    """Takes one image at a time like ``StreamingMetrics``, keeps it, and is exact."""
-
-    def __init__(self) -> None:
-        self._images: list[tuple[NDArray[Any], NDArray[Any] | None, float, bool]] = []
-
-    def update(
-        self, anomaly_map: NDArray[Any], mask: NDArray[Any] | None, image_score: float, label: bool
-    ) -> None:
-        # Without masks only the image scores matter.
-        kept = anomaly_map[:1, :1].copy() if mask is None else anomaly_map
-        self._images.append((kept, mask, image_score, label))
-
-    def compute(self) -> dict[str, Any]:
-        maps, masks, scores, labels = zip(*self._images, strict=True)
-        stacked = None if masks[0] is None else np.stack(masks)
-        return anomaly_metrics(np.stack(maps), stacked, scores, labels=labels)
-
-
-def _apply(
-    threshold: Threshold, scores: NDArray[np.float64], labels: NDArray[np.bool_]
-) -> TestedThreshold:
-    exceeds = scores > threshold.value
-    good, defective = exceeds[~labels], exceeds[labels]
-    return TestedThreshold(
-        **asdict(threshold),
-        achieved_fpr=float(good.mean()) if good.size else None,
-        good_images=good.size,
-        detected=float(defective.mean()) if defective.size else None,
-    )

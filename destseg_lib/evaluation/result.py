@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from destseg_lib.config import METRIC_SIZE, TOP_PIXELS, TrainingConfig, config_to_dict
+from destseg_lib.threshold import AppliedThreshold
 
 
 @dataclass(frozen=True)
@@ -46,20 +47,6 @@ class SkippedFile:
 
     file: str
     reason: str
-
-
-@dataclass(frozen=True)
-class TestedThreshold:
-    """A ``Threshold``, and the shares of good and of defective test images that exceed it."""
-
-    __test__ = False  # keep pytest from collecting the class
-
-    value: float
-    fpr: float
-    calibrated_on: int
-    achieved_fpr: float | None
-    good_images: int
-    detected: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +89,7 @@ class Evaluation:
     skipped: list[SkippedFile]
     metric_size: int = METRIC_SIZE
     top_pixels: int = TOP_PIXELS
-    threshold: TestedThreshold | None
+    threshold: AppliedThreshold | None
     teacher: str
     seed: int
     config: TrainingConfig

@@ -1,9 +1,9 @@
-"""The same metrics in bounded memory: a histogram of scores and a proven bound on its error.
+"""The same metrics fed one image at a time: exact, or in bounded memory with a proven error bound.
 
-Scores are counted by the leading bits of their float32 form, which rise with the value. Bins are in
-order among themselves; only inside one is the order unknown. Each metric is therefore computed
-twice, for the worst and for the best order that the counts allow. The middle of the two is reported
-and half their distance bounds the error, for any maps.
+In bounded memory, scores are counted by the leading bits of their float32 form, which rise with the
+value. Bins are in order among themselves; only inside one is the order unknown. Each metric is
+therefore computed twice, for the worst and for the best order that the counts allow. The middle of
+the two is reported and half their distance bounds the error, for any maps.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from destseg_lib.checks import (
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.metrics import (
     Floats,
+    anomaly_metrics,
     area,
     image_auroc,
     image_scores,
@@ -37,8 +38,29 @@ from destseg_lib.metrics import (
 Range = tuple[float, float]
 
 
+class ExactMetrics:
+    """``anomaly_metrics`` fed one image at a time; keeps every map and mask."""
+
+    def __init__(self) -> None:
+        self._images: list[tuple[NDArray[Any], NDArray[Any] | None, float, bool]] = []
+
+    def update(
+        self, anomaly_map: NDArray[Any], mask: NDArray[Any] | None, image_score: float, label: bool
+    ) -> None:
+        """Add one image, (H, W) like all others; ``mask`` is None for all of them or for none."""
+        # Without masks only the image scores matter.
+        kept = anomaly_map[:1, :1].copy() if mask is None else anomaly_map
+        self._images.append((kept, mask, image_score, label))
+
+    def compute(self) -> dict[str, Any]:
+        """Return what ``anomaly_metrics`` returns."""
+        maps, masks, scores, labels = zip(*self._images, strict=True)
+        stacked = None if masks[0] is None else np.stack(masks)
+        return anomaly_metrics(np.stack(maps), stacked, scores, labels=labels)
+
+
 class StreamingMetrics:
-    """``anomaly_metrics`` fed one image at a time.
+    """``anomaly_metrics`` fed one image at a time; keeps counts of scores.
 
     Memory: 35 MB of bins at 20 bits, for any number of images. It grows by one score per region and
     by a score and a label per image; they are kept exactly.
@@ -114,7 +136,7 @@ class StreamingMetrics:
 
         Returns:
             the same keys, and ``error_bound``: by name, the largest possible absolute difference
-            to the exact figure, from the counts alone (None where the figure is None). It is 0 for
+            to the exact metric, from the counts alone (None where the metric is None). It is 0 for
             ``image_auroc``.
 
         Raises:
