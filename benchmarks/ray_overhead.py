@@ -69,13 +69,14 @@ def watch(commands: list[list[str]], folder: Path) -> dict[str, Any]:
     said = (folder / "said").open("w+")
     began = time.perf_counter()
     running = [
-        subprocess.Popen(one, stdout=subprocess.DEVNULL, stderr=said, env=environment)
-        for one in commands
+        subprocess.Popen(each, stdout=subprocess.DEVNULL, stderr=said, env=environment)
+        for each in commands
     ]
     spent: dict[psutil.Process, float] = {}
     while any(process.poll() is None for process in running):
-        for driver in (psutil.Process(process.pid) for process in running):
-            with contextlib.suppress(psutil.Error):
+        for one in running:
+            with contextlib.suppress(psutil.Error):  # it may have ended
+                driver = psutil.Process(one.pid)
                 for process in (driver, *driver.children(recursive=True)):
                     with contextlib.suppress(psutil.Error):
                         spent[process] = sum(process.cpu_times()[:2])
