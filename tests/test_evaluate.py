@@ -24,6 +24,7 @@ from destseg_lib.images.folders import find_category
 from destseg_lib.images.load import load_images
 from destseg_lib.images.read import read_mask
 from destseg_lib.model import predict_maps
+from destseg_lib.runs.checkpoint import train_with_checkpoints
 from destseg_lib.runs.run import Run, save_calibration, start_run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
