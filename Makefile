@@ -1,11 +1,11 @@
-# The whole of the project's work by name: `make help`.
+# All of the project's work by name: `make help`.
 # Needs GNU make, a POSIX shell and Python 3.11 or newer; everything else goes into .venv.
 
 PYTHON ?= python3
 PY := .venv/bin/python
 STAMP := .venv/.installed
 DESTSEG := .venv/bin/destseg
-# Tiny mode needs no network once all is installed; in here, whatever asks for it fails.
+# Tiny mode needs no network once all is installed; in here, any request fails.
 OFFLINE := PYTHONPATH=$(CURDIR)/tests/offline
 # Threads that spin while they wait for one another steal the time of whatever else runs on the same
 # cores, and both crawl. On idle cores sleeping costs little.
@@ -17,7 +17,7 @@ BESIDE := -n $(JOBS) --maxprocesses 8
 STAGES ?= install lint types unit notebooks
 
 .DEFAULT_GOAL := help
-.PHONY: help install vendor lint format types unit notebooks test book page browser links colab bench \
+.PHONY: help install vendor lint format types quick unit notebooks test book page browser links colab bench \
   constraints clean
 
 help: ## show this list
@@ -43,12 +43,15 @@ lint: $(STAMP) ## check style and formatting (ruff)
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 
-format: $(STAMP) ## mend what ruff can mend
+format: $(STAMP) ## fix what ruff can fix
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
 types: $(STAMP) ## check types (mypy, strict)
 	$(PY) -m mypy
+
+quick: $(STAMP) ## run the unit tests that are not marked slow
+	$(OFFLINE) $(PY) -m pytest $(BESIDE) --dist loadfile -m "not slow" tests
 
 unit: $(STAMP) ## run the unit tests (pytest), cut off from the network
 	$(OFFLINE) $(PY) -m pytest $(BESIDE) --dist loadfile tests
@@ -67,24 +70,24 @@ test: ## lint, types, unit tests and notebooks, with the time of each
 	done; \
 	echo "== time by stage"; printf "$$split"; exit $$result
 
-# Trained anew whenever the library has changed: what it prints is today's result.
+# Trained again whenever the library has changed: what it prints is today's result.
 EXAMPLE := runs/book
 LIBRARY := $(shell find destseg_lib -name '*.py' -o -name '*.safetensors')
 
 $(EXAMPLE)/evaluation.json: $(STAMP) $(LIBRARY)
-	@echo "Training DeSTSeg on a drawn product: some two minutes on two cores, less on a GPU ..."
+	@echo "Training DeSTSeg on a drawn category: about two minutes on two cores, less on a GPU ..."
 	@rm -rf $(EXAMPLE)
-	$(OFFLINE) $(DESTSEG) train --product component --out $(EXAMPLE)
+	$(OFFLINE) $(DESTSEG) train --category component --out $(EXAMPLE)
 	$(OFFLINE) $(DESTSEG) evaluate --run $(EXAMPLE) --json $(EXAMPLE)/evaluation.json --figures $(EXAMPLE)
 
-book: $(EXAMPLE)/evaluation.json vendor ## train on a drawn product, measure, build the book, say where to look
+book: $(EXAMPLE)/evaluation.json vendor ## train on a drawn category, measure, build the book, say where to look
 	@$(PY) -c 'import jupyter_book' 2>/dev/null || { \
 	  echo "Jupyter Book 1.x runs on Python 3.11 to 3.13; remove .venv and choose one with PYTHON=." >&2; \
 	  exit 1; }
-	@rm -rf _build/html _build/jupyter_execute  # a page that was not built again must not stand for one that was
+	@rm -rf _build/html _build/jupyter_execute  # a page that was not built again must not pass for one that was
 	$(OFFLINE) .venv/bin/jupyter-book build . --path-output . --all -W -n --keep-going
 	@$(PY) tools/book/check_book.py
-	@echo "The trained model, its figures and its best and worst cases: $(EXAMPLE)"
+	@echo "The trained model, its metrics and its best and worst cases: $(EXAMPLE)"
 	@echo "The book: open _build/html/index.html in a browser."
 
 page: vendor ## build one page and look at it: PAGE=book/02_measuring

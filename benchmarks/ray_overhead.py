@@ -1,10 +1,9 @@
 """What Ray costs: a study of 24 short runs on two local workers against two plain processes.
 
-Both sides run ``destseg study run`` as a user does, with the same threads a run, from the start of
-Python to its end. The plain side is two processes beside each other, each with half of the seeds;
-the other is one command with ``--engine ray --workers 2``, Ray's start included. The sides take
-turns. Time by the clock is what counts on a quiet machine; on a busy one processor time says more,
-so both are recorded, the latter apart for workers, the commanding process and Ray's own processes.
+Both sides run ``destseg study run`` as a user does, each run with one thread, from the start of
+Python to its end. The plain side is two processes at once, each with half of the seeds; the other
+is one command with ``--engine ray --workers 2``, Ray's start included. The sides take turns. On a
+quiet machine the clock counts; on a busy one processor time says more, so both are recorded.
 
 Run: ``python benchmarks/ray_overhead.py [--rounds N] [--steps N] [--json FILE]``. Linux.
 """
@@ -12,6 +11,7 @@ Run: ``python benchmarks/ray_overhead.py [--rounds N] [--steps N] [--json FILE]`
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import re
@@ -62,14 +62,8 @@ def command(study: Path, out: Path, *options: str) -> list[str]:
     return [*base, "--threads", "1", "--device", "cpu", *options]
 
 
-def kind(process: psutil.Process, drivers: set[int]) -> str:
-    if process.pid in drivers:
-        return "driver"
-    return "workers" if "Worker" in (process.cmdline() or [""])[0] else "ray"
-
-
 def watch(commands: list[list[str]], folder: Path) -> dict[str, Any]:
-    """Run commands beside each other; seconds by the clock, and of processors by kind."""
+    """Run commands at once; seconds by the clock, and of processors in all their processes."""
     environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
     environment |= {"OMP_NUM_THREADS": "1"}
     said = (folder / "said").open("w+")
@@ -78,21 +72,13 @@ def watch(commands: list[list[str]], folder: Path) -> dict[str, Any]:
         subprocess.Popen(one, stdout=subprocess.DEVNULL, stderr=said, env=environment)
         for one in commands
     ]
-    drivers = {process.pid for process in running}
-    spent: dict[tuple[int, float], tuple[str, float]] = {}
+    spent: dict[psutil.Process, float] = {}
     while any(process.poll() is None for process in running):
-        for pid in drivers:
-            try:
-                tree = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-            except psutil.Error:
-                continue
-            for process in tree:
-                try:
-                    times = process.cpu_times()
-                    key = process.pid, process.create_time()
-                    spent[key] = kind(process, drivers), times.user + times.system
-                except psutil.Error:
-                    continue
+        for driver in (psutil.Process(process.pid) for process in running):
+            with contextlib.suppress(psutil.Error):
+                for process in (driver, *driver.children(recursive=True)):
+                    with contextlib.suppress(psutil.Error):
+                        spent[process] = sum(process.cpu_times()[:2])
         time.sleep(EVERY)
     seconds = time.perf_counter() - began
     said.seek(0)
@@ -100,13 +86,9 @@ def watch(commands: list[list[str]], folder: Path) -> dict[str, Any]:
     if any(process.returncode for process in running):
         raise SystemExit(text)
     ready = re.search(r"ready after ([\d.]+) s", text)
-    processor = {
-        one: sum(s for of, s in spent.values() if of == one) for one in ("driver", "workers", "ray")
-    }
     return {
         "seconds": seconds,
-        "processor_seconds": processor,
-        "processor_total": sum(processor.values()),
+        "processor_total": sum(spent.values()),
         "ray_ready_after": float(ready[1]) if ready else None,
     }
 
@@ -126,7 +108,7 @@ def on_ray(study: Path, folder: Path) -> dict[str, Any]:
     return watch([command(study, folder / "ray", "--engine", "ray", "--workers", "2")], folder)
 
 
-def figures(*outs: Path) -> dict[tuple[Any, ...], float]:
+def metrics(*outs: Path) -> dict[tuple[Any, ...], float]:
     lines = [line for out in outs for line in (out / "records.jsonl").read_text().splitlines()]
     found = [json.loads(line) for line in lines]
     return {(r["variant"], r["category"], r["seed"]): r["pixel_ap"] for r in found}
@@ -134,17 +116,17 @@ def figures(*outs: Path) -> dict[tuple[Any, ...], float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    parser.add_argument("--json", type=Path, help="write the results to this file")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=100, help="of each phase of each run")
     options = parser.parse_args()
     torch.set_num_threads(1)  # for the provenance
     rounds: dict[str, list[dict[str, Any]]] = {"plain": [], "ray": []}
     load = []
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        for product in ("metal", "wood"):
-            write_category(product, folder, 64, ImageCounts(40, 20, 5), progress=False)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        for name in ("metal", "wood"):
+            write_category(name, folder, 64, ImageCounts(40, 20, 5), progress=False)
         study = folder / "study.toml"
         study.write_text(STUDY.format(folder=folder, steps=options.steps))
         for n in range(options.rounds):
@@ -155,8 +137,8 @@ def main() -> None:
                 load.append(os.getloadavg()[0])
                 rounds[key].append(side(study, place))
                 print(n, key, json.dumps(rounds[key][-1]), f"load {load[-1]:.1f}", flush=True)
-            same = figures(place / "plain0", place / "plain1") == figures(place / "ray")
-            if not same or len(figures(place / "ray")) != 24:
+            same = metrics(place / "plain0", place / "plain1") == metrics(place / "ray")
+            if not same or len(metrics(place / "ray")) != 24:
                 raise SystemExit("the two sides gave different records")
             record = summary(rounds, load, options.steps)
             if options.json:
@@ -179,7 +161,7 @@ def summary(
 
     return {
         "what": f"24 runs of {steps} + {steps} steps, two at once, 1 thread each; identical "
-        f"figures; median of {len(rounds['ray'])} rounds in turn",
+        f"metrics; median of {len(rounds['ray'])} rounds in turn",
         "clock": compared("seconds"),
         "processor": compared("processor_total"),
         "start_up": statistics.median(r["ray_ready_after"] for r in rounds["ray"]),

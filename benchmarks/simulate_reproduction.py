@@ -2,7 +2,7 @@
 
 600 runs (8 variants, MVTec AD's 15 categories, 5 seeds), of which 300 train a student and 300 a
 segmentation network. Each is a job in the schedule that ``destseg study run --engine ray``
-follows. Seconds a step are those of ``results/benchmarks/training.json``, measured on a CPU in
+follows. Seconds per step are those of ``results/benchmarks/training.json``, measured on a CPU in
 batches of 16 and doubled for the paper's 32, the same for every variant. Reading files, evaluation
 and transfers take no time here.
 
@@ -16,20 +16,22 @@ Run: ``python benchmarks/simulate_reproduction.py [--json FILE]``; seconds.
 from __future__ import annotations
 
 import argparse
+import heapq
 import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
+from destseg_lib.cli.reproduce import duration
 from destseg_lib.config import paper_recipe
 from destseg_lib.runs.provenance import provenance
-from destseg_lib.studies.costs import Costs
-from destseg_lib.studies.paper_tables import CATEGORIES, SEEDS, duration, paper_study
-from destseg_lib.studies.schedule import Job, simulate
-from destseg_lib.studies.study import Trial, read_study, trials
+from destseg_lib.studies.paper_tables import CATEGORIES, SEEDS, paper_study
+from destseg_lib.studies.ray_workers import next_trial
+from destseg_lib.studies.study import read_study
+from destseg_lib.studies.trial import Trial, trials
 
 ROOT = Path(__file__).resolve().parent.parent
 MEASURED = "results/benchmarks/training.json"
@@ -43,19 +45,37 @@ FORMULA = (
 )
 
 
-def costs_of(student: float, segmentation: float) -> Costs:
-    """Every kind of network at the same seconds a step, in batches of 16 of 256x256."""
-    kinds = ("encoder-decoder", "plain")
-    return Costs(
-        student=dict.fromkeys(kinds, student),
-        segmentation=dict.fromkeys((f"{kind}, product" for kind in kinds), segmentation),
-        evaluation=0.0,
-        setup=0.0,
-        pixels=TIMED_BATCH * 256**2,
-        image_size=256,
-        widths=(1.0, 1.0),
-        source=MEASURED,
-    )
+class Schedule(NamedTuple):
+    """Seconds until the last run ends, of work in all runs, and waited for students in training."""
+
+    makespan: float
+    work: float
+    waited: float
+
+
+def simulate(runs: Sequence[Trial], devices: int, student: float, segmentation: float) -> Schedule:
+    """Run trials in order on equal devices as the Ray engine does, event by event.
+
+    Args:
+        runs: trials in order; the first of those that share a student trains it.
+        devices: number of devices.
+        student: seconds per step of the student phase.
+        segmentation: seconds per step of the segmentation phase.
+    """
+    left = list(runs)
+    ready: dict[str, float] = {}  # when each student is trained, also if that is still to come
+    free = [0.0] * devices
+    work = waited = 0.0
+    while left:
+        now = heapq.heappop(free)
+        trial = left.pop(next_trial(left, {name for name, when in ready.items() if when > now}))
+        training = 0.0 if trial.student in ready else trial.config.student.steps * student
+        begin = max(now, ready.setdefault(trial.student, now + training))
+        rest = trial.config.model.segmentation * trial.config.segmentation.steps * segmentation
+        waited += begin - now - training
+        work += training + rest
+        heapq.heappush(free, begin + rest)
+    return Schedule(max(free), work, waited)
 
 
 def table_4() -> dict[str, tuple[Trial, ...]]:
@@ -68,62 +88,63 @@ def table_4() -> dict[str, tuple[Trial, ...]]:
     return {"order of the file": trials(in_file), "order of reproduce": longest_first}
 
 
-def outcome(jobs: Sequence[Job], devices: int, step: float) -> dict[str, Any]:
-    found = simulate(jobs, devices)
+def outcome(runs: Sequence[Trial], devices: int, student: float, step: float) -> dict[str, Any]:
+    """What a schedule takes, with the seconds per step of both phases given."""
+    found = simulate(runs, devices, student, step)
     return {
         "makespan_seconds": found.makespan,
         "makespan": duration(found.makespan),
         "makespan_in_segmentation_steps": found.makespan / step,
-        "efficiency": found.efficiency,
+        "efficiency": found.work / (devices * found.makespan),
         "waited_for_students_seconds": found.waited,
     }
 
 
-def in_steps(runs: Sequence[Trial], ratio: float, batches: float) -> dict[str, Any]:
+def in_steps(runs: Sequence[Trial], ratio: float) -> dict[str, Any]:
     """The outcome in steps alone, where a segmentation step takes ``ratio`` student steps."""
-    jobs = costs_of(1 / batches, ratio / batches).jobs(runs, dict.fromkeys(CATEGORIES, 0))
     kept = ("makespan_in_segmentation_steps", "efficiency")
-    found = {n: outcome(jobs, n, ratio) for n in DEVICES}
+    found = {n: outcome(runs, n, 1.0, ratio) for n in DEVICES}
     return {str(n): {key: one[key] for key in kept} for n, one in found.items()}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
-    options = parser.parse_args()
+def simulation() -> dict[str, Any]:
+    """The whole record, without its provenance."""
     measured = json.loads((ROOT / MEASURED).read_text())
+    batches = paper_recipe().batch_size / TIMED_BATCH
     student, segmentation = (
-        measured[phase]["ours"]["seconds_a_step"] for phase in ("student", "segmentation")
+        measured[phase]["ours"]["seconds_a_step"] * batches for phase in ("student", "segmentation")
     )
     orders = table_4()
-    images = dict.fromkeys(CATEGORIES, 0)
-    jobs = {name: costs_of(student, segmentation).jobs(of, images) for name, of in orders.items()}
-    batches = paper_recipe().batch_size / TIMED_BATCH
-    every = next(iter(jobs.values()))
-    record: dict[str, Any] = {
+    every = orders["order of reproduce"]
+    return {
         "what": "SIMULATED: table 4 on MVTec AD by the paper's recipe, "
         "15 categories x 8 variants x 5 seeds; no GPU was measured",
         "formula": FORMULA,
         "runs": len(every),
-        "students": len({job.student for job in every}),
-        "segmentation_networks": sum(job.rest > 0 for job in every),
+        "students": len({trial.student for trial in every}),
+        "segmentation_networks": sum(trial.config.model.segmentation for trial in every),
         "seconds_a_step_at_batch_32": {
-            "student": student * batches,
-            "segmentation": segmentation * batches,
+            "student": student,
+            "segmentation": segmentation,
             "from": f"{MEASURED}, {measured['provenance']['device']}, times {batches:g}",
         },
-        "work_seconds": simulate(every, 1).work,
+        "work_seconds": simulate(every, 1, student, segmentation).work,
         "orders": {
-            name: {str(n): outcome(of, n, segmentation * batches) for n in DEVICES}
-            for name, of in jobs.items()
+            name: {str(n): outcome(runs, n, student, segmentation) for n in DEVICES}
+            for name, runs in orders.items()
         },
         # The same in steps alone, for a device on which the phases compare otherwise.
         "by_ratio_of_steps": {
-            f"{ratio:.3g}": in_steps(orders["order of reproduce"], ratio, batches)
-            for ratio in (*RATIOS, segmentation / student)
+            f"{ratio:.3g}": in_steps(every, ratio) for ratio in (*RATIOS, segmentation / student)
         },
-        "provenance": provenance(torch.device("cpu")),
     }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", type=Path, help="write the results to this file")
+    options = parser.parse_args()
+    record = {**simulation(), "provenance": provenance(torch.device("cpu"))}
     print(record["what"])
     for name, of in record["orders"].items():
         for n, one in of.items():

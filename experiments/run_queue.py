@@ -20,15 +20,22 @@ from pathlib import Path
 
 import torch
 
-from destseg_lib.batches import TrainingImages
 from destseg_lib.device import keep_freed_memory, resolve_device
 from destseg_lib.drawn.dataset import WORLD
 from destseg_lib.errors import DeSTSegError
+from destseg_lib.files import append_json_line
 from destseg_lib.model import DeSTSeg
 from destseg_lib.runs.budget import seconds_per_step
-from destseg_lib.studies.run import STUDENTS, append, missing, open_study, read_records
-from destseg_lib.studies.study import Study, Trial, read_study, trials
-from destseg_lib.studies.trial import Workbench, run_trial, student_file
+from destseg_lib.studies.records import (
+    RECORDS,
+    STUDENTS,
+    claimed_folder,
+    missing_trials,
+    read_records,
+)
+from destseg_lib.studies.study import Study, read_study
+from destseg_lib.studies.trial import Trial, run_trial, student_file, training_images, trials
+from destseg_lib.studies.workbench import Workbench
 from destseg_lib.training import move_to_device, phase_config, phases_of
 
 STUDIES = Path("results/studies")
@@ -54,7 +61,7 @@ def queue() -> list[tuple[Study, Path, Trial]]:
     found: dict[tuple[str, object], tuple[Study, Path, Trial]] = {}
     for name, seeds, variants in ORDER:
         study, out = read_study(STUDIES / f"{name}.toml"), STUDIES / name
-        left = {trial.key for trial in missing(study, out)} if out.exists() else None
+        left = {trial.key for trial in missing_trials(study, out)} if out.exists() else None
         for trial in trials(study):
             wanted = trial.seed in seeds and (not variants or trial.variant in variants)
             if wanted and (left is None or trial.key in left):
@@ -65,7 +72,7 @@ def queue() -> list[tuple[Study, Path, Trial]]:
 def estimate(trial: Trial, bench: Workbench) -> float:
     """Seconds that a trial will take, from a few of its own steps; a kept student costs none."""
     model = DeSTSeg(bench.teacher(trial.teacher), trial.config.model)
-    images = TrainingImages(bench.good(trial), bench.textures(trial))
+    images = training_images(trial, bench)
     measured = seconds_per_step(move_to_device(model, bench.device), images, trial.config)
     known = student_file(bench.students, trial).exists()
     return OTHER_WORK + sum(
@@ -98,9 +105,9 @@ def main() -> int:
             print(f"left out  {what}: {needed / 60:.0f} min, {left / 60:.0f} are left", flush=True)
             continue
         print(f"running   {what}: about {needed / 60:.0f} min", flush=True)
-        with open_study(study, out):
-            append(out, {**run_trial(trial, bench), "worker": 0})
-        print(f"recorded  {len(read_records(study, out))} of {len(trials(study))}", flush=True)
+        with claimed_folder(study, out):
+            append_json_line(out / RECORDS, {**run_trial(trial, bench), "worker": 0})
+        print(f"recorded  {len(read_records(study, out))} of {len(study.keys)}", flush=True)
     return 0
 
 

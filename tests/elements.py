@@ -58,17 +58,13 @@ def study() -> tuple[Study, list[dict]]:
     rng = np.random.default_rng(6)
     records = [
         {"variant": variant, "category": category, "seed": seed, "status": "done"}
-        | {figure: float(rng.random()) for figure in ("image_auroc", "pixel_ap", "iap", "aupro")}
+        | {metric: float(rng.random()) for metric in ("image_auroc", "pixel_ap", "iap", "aupro")}
         for variant in variants
-        for category in ("metal", "tile")
+        for category in ("metal", "a/tile")
         for seed in (0, 1)
-        if (variant, category) != ("cosine", "tile")
+        if (variant, category) != ("cosine", "a/tile")
     ]
     return declared, records
-
-
-def of(records: list[dict], category: str) -> list[dict]:
-    return [record for record in records if record["category"] == category]
 
 
 def ablation() -> widgets.AblationExplorer:

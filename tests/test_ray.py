@@ -25,10 +25,10 @@ import pytest
 import torch
 
 from destseg_lib.drawn.dataset import ImageCounts, write_category
-from destseg_lib.errors import DeSTSegError
-from destseg_lib.studies.cluster import ADDRESS, Wish, connected
+from destseg_lib.studies.cluster import ADDRESS, Share, connected
 from destseg_lib.studies.ray_workers import run_study_on_ray
-from destseg_lib.studies.run import RECORDS, STUDENTS, missing, read_records, run_study
+from destseg_lib.studies.records import RECORDS, STUDENTS, missing_trials, read_records
+from destseg_lib.studies.run import run_study
 from destseg_lib.studies.study import Study, read_study
 
 # Not importorskip: the library says how Ray is to be imported.
@@ -40,7 +40,7 @@ pytestmark = [
     ),
 ]
 
-ONE, TWO = Wish(workers=1, threads=1), Wish(workers=2, threads=1)
+ONE, TWO = Share(workers=1, threads=1), Share(workers=2, threads=1)
 TABLE = """
 name = "small"
 reference = "whole"
@@ -95,8 +95,8 @@ def ray() -> Iterator[Any]:
             yield running
 
 
-def on_ray(study: Study, out: Path, wish: Wish = TWO, **options: Any) -> list[dict]:
-    return run_study_on_ray(study, out, out / "world", "cpu", wish, progress=False, **options)
+def on_ray(study: Study, out: Path, share: Share = TWO, **options: Any) -> list[dict]:
+    return run_study_on_ray(study, out, out / "world", "cpu", share, progress=False, **options)
 
 
 def in_process(study: Study, out: Path, **options: Any) -> list[dict]:
@@ -136,7 +136,7 @@ def killer() -> Iterator[list[int]]:
 
     def watch() -> None:
         while not killed and not over.wait(0.02):
-            for process in children("ray::Worker.run")[:1]:
+            for process in children("ray::_run")[:1]:
                 process.kill()
                 killed.append(process.pid)
 
@@ -205,16 +205,6 @@ def test_a_trial_that_fails_is_recorded_and_the_rest_goes_on(study, alone, tmp_p
     assert timeless(records[:3]) == timeless([r for r in alone if r["seed"] == 0])
 
 
-def test_a_worker_that_cannot_work_stops_the_study_and_says_why(study, tmp_path, monkeypatch):
-    gone = tmp_path / "gone"
-    gone.mkdir()
-    monkeypatch.chdir(gone)
-    gone.rmdir()
-    monkeypatch.setattr(Path, "cwd", lambda: gone)
-    with pytest.raises(DeSTSegError, match="cannot work: a worker's machine has no folder"):
-        on_ray(study, tmp_path / "out", ONE)
-
-
 def test_a_killed_driver_goes_on_with_what_is_missing(study, file, alone, tmp_path):
     command = [
         sys.executable, "-m", "destseg_lib.cli", "study", "run", str(file), "--out", str(tmp_path),
@@ -230,7 +220,7 @@ def test_a_killed_driver_goes_on_with_what_is_missing(study, file, alone, tmp_pa
     driver.wait()
     before = lines(tmp_path)
     assert 1 <= len(before) < 6
-    assert len(missing(study, tmp_path)) == 6 - len(before)
+    assert len(missing_trials(study, tmp_path)) == 6 - len(before)
     records = on_ray(study, tmp_path)
     assert lines(tmp_path)[: len(before)] == before
     assert len(lines(tmp_path)) == 6

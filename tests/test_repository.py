@@ -9,10 +9,13 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 import destseg_lib
 
@@ -21,10 +24,6 @@ LIBRARY = ROOT / "destseg_lib"
 NOTEBOOKS = sorted(
     path for path in (ROOT / "book").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts
 )
-TARGETS = {
-    "help", "install", "vendor", "lint", "format", "types", "unit", "notebooks", "test", "book",
-    "page", "browser", "links", "colab", "bench", "constraints", "clean",
-}  # fmt: skip
 
 
 def text_of(name: str) -> str:
@@ -116,49 +115,35 @@ def test_imports_inside_functions_and_relative_ones_are_seen(tmp_path):
     assert imported_parts(file) == {"errors", "cli"}
 
 
-def test_the_reference_shows_every_module():
-    shown = [
-        module
-        for page in re.findall(r"book/api/\w+", text_of("_toc.yml"))
-        for module in re.findall(r"automodule:: destseg_lib\.([\w.]+)", text_of(f"{page}.md"))
-    ]
-    wanted = []
-    for path in SOURCES:
-        module = ".".join(path.relative_to(LIBRARY).with_suffix("").parts)
-        # The drawings and the interactives are shown by what their packages offer.
-        inner = part_of(path) in ("drawn", "widgets") and module != "drawn.dataset"
-        if module.endswith(".__init__") == inner:
-            wanted.append(module.removesuffix(".__init__"))
-    assert sorted(shown) == sorted(wanted)
+def test_the_map_names_every_method_module_and_every_folder():
+    named = set(re.findall(r"\b(\w+)(?:\.py|/)", destseg_lib.__doc__ or ""))
+    assert named == set(MAY_IMPORT)
+
+
+def test_the_reference_and_the_options_of_every_command_are_up_to_date():
+    command = [sys.executable, "tools/book/reference.py", "--check"]
+    checked = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (checked.returncode, checked.stderr) == (0, "")
 
 
 # Commands
 
 
-def test_readme_names_every_command_and_no_other():
-    program = "from destseg_lib.cli import main; main()"
-    help_text = subprocess.run(
-        [sys.executable, "-c", program, "--help"],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
-    commands = set(re.findall(r"^    ([a-z][a-z-]*)(?: {2,}\S|$)", help_text, re.M))
-    assert commands >= {"train", "evaluate", "predict", "make-data", "download"}
-    assert commands == set(re.findall(r"\bdestseg ([a-z][a-z-]+)\b", text_of("README.md")))
-
-
-def test_make_help_lists_every_target():
-    described = dict(re.findall(r"^  make (\w+) +(\S.*)$", make("help").stdout, re.M))
-    assert set(described) == TARGETS
-    phony = re.search(r"^\.PHONY: ((?:.*\\\n)*.*)$", text_of("Makefile"), re.M)
-    assert phony
-    assert set(phony[1].replace("\\", "").split()) == TARGETS
-
-
-def test_documents_name_only_targets_that_exist():
+def test_documents_name_only_make_targets_that_exist():
+    targets = set(re.findall(r"^([a-z]+):", text_of("Makefile"), re.M))
     for name in ("README.md", "CONTRIBUTING.md"):
         named = set(re.findall(r"(?:`|^)make (?:PYTHON=\S+ )?([a-z]+)", text_of(name), re.M))
         assert named
-        assert named <= TARGETS, name
+        assert named <= targets, name
+
+
+def test_the_readmes_example_runs_as_it_stands(tmp_path):
+    (example,) = re.findall(r"```python\n(.*?)```", text_of("README.md"), re.S)
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ['PYTHONPATH']}"}
+    command = [sys.executable, "-c", example]
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True)
+    (picture,) = tmp_path.iterdir()
+    assert np.ptp(np.asarray(Image.open(picture))) > 100
 
 
 def test_make_refuses_an_old_python_and_says_what_to_do(tmp_path):
@@ -229,16 +214,16 @@ def test_constraints_are_names_and_versions_only():
         assert not line.startswith(("nvidia", "cuda", "triton")), line
 
 
+def normalised(requirement: str) -> str:
+    return re.split(r"[^\w.-]", requirement)[0].lower().replace("_", "-")
+
+
 def test_every_direct_dependency_is_pinned():
     project = tomllib.loads(text_of("pyproject.toml"))["project"]
     extras = project["optional-dependencies"]
     wanted = [*project["dependencies"], *extras["test"], *extras["book"]]
-    names = {re.split(r"[^\w.-]", want)[0].lower().replace("_", "-") for want in wanted}
-    pinned = {
-        line.partition("==")[0].lower().replace("_", "-")
-        for line in text_of("constraints.txt").splitlines()
-    }
-    assert names - pinned == set()
+    pinned = {normalised(line) for line in text_of("constraints.txt").splitlines()}
+    assert {normalised(want) for want in wanted} <= pinned
 
 
 def test_the_version_is_the_same_everywhere():
@@ -248,10 +233,30 @@ def test_the_version_is_the_same_everywhere():
     assert f"## {version}" in text_of("CHANGELOG.md")
 
 
-def test_readme_keeps_a_place_for_results():
-    readme = text_of("README.md")
-    assert readme.count("<!-- results:begin -->") == readme.count("<!-- results:end -->") == 1
-    assert readme.index("results:begin") < readme.index("results:end")
+def imported_packages(paths: list[Path]) -> set[str]:
+    """The distributions that files import, apart from Python's and the project's own modules."""
+    own = {"destseg_lib", "tools", "tests", "google", *sys.stdlib_module_names}  # google: Colab's
+    own |= {path.stem for path in committed() if path.suffix == ".py"}
+    names = set()
+    for path in paths:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names.add(node.module)
+    known = packages_distributions()
+    return {normalised(known.get(n, [n])[0]) for n in {n.split(".")[0] for n in names} - own}
+
+
+def test_every_import_is_declared():
+    project = tomllib.loads(text_of("pyproject.toml"))["project"]
+    extras = {name: set(map(normalised, e)) for name, e in project["optional-dependencies"].items()}
+    library = set(map(normalised, project["dependencies"])).union(
+        *(extras[name] for name in ("interactive", "ray", "tensorboard"))
+    )
+    assert imported_packages(SOURCES) <= library
+    scripts = [path for path in committed() if path.suffix == ".py"]
+    assert imported_packages(scripts) <= library | extras["test"] | extras["book"]
 
 
 # Notebooks and book

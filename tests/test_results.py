@@ -17,7 +17,7 @@ from numbers_in_prose import recorded
 
 from destseg_lib.drawn import CATEGORIES
 from destseg_lib.studies.compare import Row, compare
-from destseg_lib.studies.run import read_folder
+from destseg_lib.studies.records import read_folder
 from destseg_lib.studies.study import Study
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -46,7 +46,7 @@ def test_a_changed_record_makes_the_readme_stale(tmp_path: Path) -> None:
     path.write_text(json.dumps(record), encoding="utf-8")
     done = check(tmp_path)
     assert done.returncode == 1
-    assert "The results in README.md are stale" in done.stderr
+    assert "The results in results/README.md are stale" in done.stderr
 
 
 # The words of results/README.md

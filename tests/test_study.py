@@ -13,10 +13,20 @@ from destseg_lib import cli
 from destseg_lib.drawn.dataset import ImageCounts, write_category
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.evaluation.tables import METRIC_NAMES
+from destseg_lib.files import append_json_line
 from destseg_lib.studies import run as engine
-from destseg_lib.studies.run import RECORDS, append, missing, read_records, run_study
-from destseg_lib.studies.study import STUDIES, Study, read_study, trials
-from destseg_lib.studies.trial import Workbench, run_trial
+from destseg_lib.studies.records import (
+    RECORDS,
+    STUDY,
+    claimed_folder,
+    missing_trials,
+    read_folder,
+    read_records,
+)
+from destseg_lib.studies.run import run_study
+from destseg_lib.studies.study import STUDIES, Study, read_study
+from destseg_lib.studies.trial import run_trial, training_images, trials
+from destseg_lib.studies.workbench import Workbench
 
 CPU = torch.device("cpu")
 SMALL = {
@@ -104,23 +114,41 @@ def test_trials_that_differ_only_after_the_student_share_it(study):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("l1 = false", "l2 = false", "'l2' is no setting of a run; give a field"),
-        ("l1 = false", "seed = 3", "'seed' is no setting"),
-        ("l1 = false", "model = 3", "'model' is no setting"),
+        ("l1 = false", "l2 = false", "variant 'without L1': 'l2' is not a setting; give a field"),
+        ("l1 = false", "seed = 3", "'seed' is not a setting of a variant"),
+        ("l1 = false", "model = 3", "'model' is not a setting"),
+        ("l1 = false", "l1 = 1", "l1 is 1; expected true or false"),
         ("l1 = false", '"model.levels" = [3, 2]', "ascending, non-empty subset"),
-        ('reference = "whole"', 'reference = "best"', "reference 'best' is no variant"),
-        ("seeds = [0, 1]", "seeds = [0, 0]", "seeds must be some, each once"),
+        ("l1 = false", "teacher = 3", "teacher is 3; expected a text in quotes"),
+        ("l1 = false", "textures = [1]", r"textures is \[1\]; expected a text in quotes"),
+        ("l1 = false", 'good_images = "5"', "good_images is '5'; expected a whole number"),
+        ("l1 = false", "good_images = true", "good_images is True; expected a whole number"),
+        ('reference = "whole"', 'reference = "best"', "reference is 'best', which is not a var"),
+        ('reference = "whole"', "reference = 0", "reference is 0; expected a text in quotes"),
+        ('categories = ["metal"]', 'categories = "metal"', "is 'metal'; expected a list of texts"),
+        ('categories = ["metal"]', "categories = [1]", r"categories is \[1\]; expected a list"),
+        ('categories = ["metal"]', "categories = []", "give one or more, each once"),
+        ("seeds = [0, 1]", "seeds = [0, 0]", r"seeds is \[0, 0\]; give one or more, each once"),
+        ("seeds = [0, 1]", "seeds = 3", "seeds is 3; expected a list of whole numbers"),
+        ("seeds = [0, 1]", "seeds = [0.5]", r"seeds is \[0.5\]; expected a list of whole"),
+        ("seeds = [0, 1]", 'seeds = ["0"]', r"seeds is \['0'\]; expected a list of whole"),
+        ("seeds = [0, 1]", "seeds = [true]", r"seeds is \[True\]; expected a list of whole"),
+        ("seeds = [0, 1]", "seeds = [0, -1]", "seed is -1; give zero or more"),
         ("seeds = [0, 1]", "", "'seeds' is missing"),
-        ("seeds = [0, 1]", "seeds = [0]\nbudget = 3", "'budget' is no field"),
-        ("[paper.whole]", "[paper.wole]", "paper has figures of 'wole'"),
+        ("seeds = [0, 1]", "seeds = [0]\nbudget = 3", "'budget' is unknown"),
+        ("[paper.whole]", "[paper.wole]", "paper has 'wole', which is not a variant"),
+        ("image_auroc = 98.6", 'image_auroc = "a"', "paper.whole.image_auroc is 'a'; expected a n"),
         ("seeds = [0, 1]", "seeds = [0", "is not TOML"),
-        ('name = "small"', 'name = "small"\nrecipe = "slow"', "recipe is 'slow'; choose one of"),
+        ('name = "small"', "name = 5", "name is 5; expected a text in quotes"),
+        ('name = "small"', 'name = "s"\nrecipe = "slow"', "recipe is 'slow'; choose one of"),
+        ("[settings]", "[variants]\nfirst = 3", "expected a table for each variant"),
     ],
 )
-def test_what_cannot_be_run_is_refused_before_anything_is(tmp_path, old, new, message):
-    file = tmp_path / "study.toml"
-    file.write_text(TABLE.format(category="metal", settings="").replace(old, new))
-    with pytest.raises(DeSTSegError, match=message):
+def test_a_study_that_cannot_be_run_is_refused_before_anything_is(tmp_path, old, new, message):
+    file, text = tmp_path / "study.toml", TABLE.format(category="metal", settings="")
+    assert old in text
+    file.write_text(text.replace(old, new))
+    with pytest.raises(DeSTSegError, match=rf"(?s)study\.toml.*{message}"):
         read_study(file)
 
 
@@ -183,7 +211,7 @@ def test_a_killed_study_goes_on_with_only_what_is_missing(study, tmp_path, monke
         run(study, tmp_path / "out")
     with (tmp_path / "out" / RECORDS).open("a") as file:
         file.write('{"variant": "who')  # as a power cut would leave it
-    assert len(missing(study, tmp_path / "elsewhere")) == 6
+    assert len(missing_trials(study, tmp_path / "elsewhere")) == 6
     monkeypatch.setattr(engine, "run_trial", lambda t, b: calls.append(t.key) or real(t, b))
     resumed = run(study, tmp_path / "out")
     assert len(calls) == len(set(calls)) == 6
@@ -211,30 +239,75 @@ def test_a_trial_that_fails_is_tried_again_then_recorded_and_the_rest_goes_on(
     # It stays recorded, until it is asked for.
     monkeypatch.setattr(engine, "run_trial", real)
     assert [r["status"] for r in run(study, tmp_path / "out")].count("failed") == 1
-    mended = run(study, tmp_path / "out", retry_failed=True)
-    assert [r["status"] for r in mended] == ["done"] * 6
+    repaired = run(study, tmp_path / "out", retry_failed=True)
+    assert [r["status"] for r in repaired] == ["done"] * 6
 
 
-def test_a_study_has_one_precision_whoever_runs_it_and_when(study, tmp_path, monkeypatch):
-    """On a CPU 'auto' is measured: it must not come out otherwise in the middle of a study."""
+@pytest.mark.parametrize("older", [False, True])
+def test_a_study_keeps_its_precision_on_another_processor(
+    study, tmp_path, monkeypatch, capsys, older
+):
     settings = {**study.settings, "precision": "auto"}
     variants = {"whole": {}, "exact": {"precision": "fp32"}}
     automatic = replace(study, settings=settings, variants=variants, paper={})
-    asked: list[str] = []
-
-    def measured(precision, device):
-        asked.append(precision)
-        return "bf16" if len(asked) == 1 else "fp32"
-
-    monkeypatch.setattr(engine, "resolve_precision", measured)
-    monkeypatch.setattr(engine, "missing", lambda s, out, **_: trials(s)[:1])
-    run(automatic, tmp_path / "out")
-    monkeypatch.undo()
-    monkeypatch.setattr(engine, "resolve_precision", measured)
+    here = ["bf16"]
+    monkeypatch.setattr(engine, "resolve_precision", lambda *_: here[0])
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "missing_trials", lambda s, out, **_: trials(s)[:1])
+        run(automatic, tmp_path / "out")
+    assert "would be faster" not in capsys.readouterr().err
+    file = tmp_path / "out" / STUDY
+    assert json.loads(file.read_text())["precision"] == "bf16"
+    if older:  # which did not write it there: the records decide
+        described = json.loads(file.read_text())
+        del described["precision"]
+        file.write_text(json.dumps(described))
+    here[0] = "fp32"
     records = run(automatic, tmp_path / "out")
-    assert asked == ["auto"]  # the first record decides for the rest
+    assert "computed in bf16" in capsys.readouterr().err
     assert [r["config"]["precision"] for r in records] == ["bf16", "fp32"] * 2
-    assert {r["worker"] for r in records} == {0}
+    assert len(list((tmp_path / "out/students").glob("*-bf16.safetensors"))) == 2
+    assert read_folder(tmp_path / "out")[0] == automatic
+
+
+def test_the_mode_chooses_the_teacher_and_the_folder_keeps_it(study, tmp_path, monkeypatch, capsys):
+    settings = {key: value for key, value in study.settings.items() if key != "teacher"}
+    file, out = tmp_path / "small.toml", tmp_path / "out"
+    lines = "\n".join(f'"{key}" = {json.dumps(value)}' for key, value in settings.items())
+    file.write_text(TABLE.format(category=study.categories[0], settings=lines))
+    command = ["study", "run", str(file), "--out", str(out), "--seeds", "0", "--quiet"]
+    assert cli.main(command) == 0
+    described = json.loads((out / STUDY).read_text())
+    assert described["settings"].pop("teacher") == "builtin"
+    monkeypatch.setenv("DESTSEG_MODE", "full")
+    (out / STUDY).write_text(json.dumps(described))  # as an older version wrote it
+    assert read_folder(out)[0].settings == settings
+    for _ in range(2):  # the second time the folder says it itself
+        assert cli.main(command) == 2
+        error = capsys.readouterr().err
+        assert "'teacher': 'builtin'" in error and "'teacher': 'imagenet'" in error
+    monkeypatch.delenv("DESTSEG_MODE")
+    assert cli.main(command) == 0
+
+
+def test_categories_of_one_name_in_two_folders_are_kept_apart(study, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for n, line in enumerate(("lineA", "lineB")):
+        write_category("metal", tmp_path / line, 64, ImageCounts(6, 3, 1), seed=n, progress=False)
+    both = replace(study, categories=("lineA/metal", "lineB/metal"), seeds=(0,))
+    records = run(both, tmp_path / "out")
+    assert [r["category"] for r in records] == ["lineA/metal"] * 3 + ["lineB/metal"] * 3
+    assert len({r["student"] for r in records}) == 2
+    assert records[0]["pixel_ap"] != records[3]["pixel_ap"]
+    assert missing_trials(both, tmp_path / "out") == ()
+    # Older records have the last part, which is enough where it is the only one.
+    one = replace(both, categories=("lineB/metal",))
+    older = [r | {"category": "metal"} for r in records[3:]]
+    file = tmp_path / "out" / RECORDS
+    file.write_text("".join(json.dumps(record) + "\n" for record in older))
+    assert read_records(one, tmp_path / "out") == records[3:]
+    assert missing_trials(one, tmp_path / "out") == ()
+    assert len(missing_trials(both, tmp_path / "out")) == 6  # of which of the two, nobody knows
 
 
 def test_threads_are_set_for_the_study_and_put_back(study, tmp_path):
@@ -255,15 +328,15 @@ def test_images_and_textures_kept_in_files_are_the_same_and_made_once(study, tmp
         Workbench(tmp_path, tmp_path, CPU, decoded=tmp_path / "decoded", progress=False)
         for _ in range(2)
     )
-    assert (alone.good(one) == first.good(one)).all()
-    assert (alone.textures(one) == first.textures(one)).all()
-    assert (alone.textures(other) == first.textures(other)).all()
+    made = [[training_images(t, bench) for t in (one, other)] for bench in (alone, first)]
+    for own, kept in zip(*made, strict=True):
+        assert (own.good == kept.good).all() and (own.textures == kept.textures).all()
     assert len(list((tmp_path / "decoded").glob("*.npy"))) == 3
-    # Whoever comes second makes nothing.
-    monkeypatch.setattr("destseg_lib.studies.trial.procedural_textures", None)
-    assert (alone.textures(one) == second.textures(one)).all()
-    assert (first.textures(other) == second.textures(other)).all()
-    assert (first.textures(one) != first.textures(other)).any()
+    assert (made[0][0].textures != made[0][1].textures).any()
+    # The second to come makes nothing.
+    monkeypatch.setattr("destseg_lib.studies.workbench.draw_textures", None)
+    for trial, kept in zip((one, other), made[1], strict=True):
+        assert (training_images(trial, second).textures == kept.textures).all()
 
 
 @pytest.mark.parametrize(
@@ -271,7 +344,7 @@ def test_images_and_textures_kept_in_files_are_the_same_and_made_once(study, tmp
     [
         ("--workers 2", "--workers needs --engine ray"),
         ("--gpus-per-run 0.5", "--gpus-per-run needs --engine ray"),
-        ("--retries -1", "--retries -1 cannot be"),
+        ("--retries -1", "--retries is -1; give 0 or more"),
         ("--engine ray --workers 0", "0 workers cannot run anything"),
     ],
 )
@@ -292,13 +365,13 @@ def test_more_images_than_there_are_is_a_failure_that_says_so(study, tmp_path):
 
 def test_a_folder_of_another_study_is_refused(study, tmp_path):
     run(replace(study, seeds=(0,)), tmp_path / "out")
-    with pytest.raises(DeSTSegError, match="holds another study, or this one before"):
+    with pytest.raises(DeSTSegError, match="or this one before it was changed: seeds was"):
         run(study, tmp_path / "out")
 
 
 def test_a_folder_in_use_is_refused(study, tmp_path):
     with (
-        engine.open_study(study, tmp_path / "out"),
+        claimed_folder(study, tmp_path / "out"),
         pytest.raises(DeSTSegError, match="is in use by another"),
     ):
         run(study, tmp_path / "out")
@@ -306,12 +379,12 @@ def test_a_folder_in_use_is_refused(study, tmp_path):
 
 def test_a_damaged_record_is_named_and_not_passed_over(study, tmp_path):
     (tmp_path / RECORDS).write_text("not json\n")
-    with pytest.raises(DeSTSegError, match=r"records\.jsonl, line 1 is no record"):
+    with pytest.raises(DeSTSegError, match=r"records\.jsonl, line 1 is not a record"):
         read_records(study, tmp_path)
     (tmp_path / RECORDS).unlink()
     (tmp_path / RECORDS).mkdir()
     with pytest.raises(DeSTSegError, match="could not be written"):
-        append(tmp_path, {})
+        append_json_line(tmp_path / RECORDS, {})
 
 
 # The studies that ship, and the command

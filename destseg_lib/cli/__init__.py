@@ -1,5 +1,5 @@
-"""The commands of ``destseg``: argparse and nothing else, a module per command."""
+"""The command line: argparse and nothing else, one module per command."""
 
-from destseg_lib.cli.main import main
+from destseg_lib.cli.main import build_parser, main
 
-__all__ = ["main"]
+__all__ = ["build_parser", "main"]

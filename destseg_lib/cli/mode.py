@@ -1,74 +1,72 @@
 """One switch: ``DESTSEG_MODE=tiny`` needs no download, ``full`` is the paper's setting.
 
-The mode only chooses defaults; whatever is asked for explicitly wins over it. This is the one
-place that reads the variable.
+The mode only chooses defaults: an option that is given always wins over it. No other module reads
+the variable.
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
 
 import torch
 
-from destseg_lib.drawn.dataset import WORLD
 from destseg_lib.errors import DeSTSegError
 
-Mode = Literal["tiny", "full"]
 VARIABLE = "DESTSEG_MODE"
 
 
 @dataclass(frozen=True)
 class Defaults:
-    """What is taken where nothing is asked for.
+    """Defaults for options that are not given.
 
     Attributes:
-        mode: that these belong to.
         teacher: as ``load_teacher`` takes it.
         recipe: a name in ``config.RECIPES``.
-        data: the folder of categories.
+        data: the folder of the images; None if they must be named.
+        summary: the mode in words.
     """
 
-    mode: Mode
     teacher: str
     recipe: str
-    data: Path
+    data: Path | None
+    summary: str
 
 
-def current_mode() -> Mode:
-    """What ``DESTSEG_MODE`` says: ``tiny`` where it is unset or empty.
+TINY = f"drawn categories, built-in teacher, no network; {VARIABLE}=full for the paper's setting"
+FULL = f"MVTec AD, ImageNet teacher, the paper's recipe; {VARIABLE}=full"
+MODES = {
+    "tiny": Defaults("builtin", "tiny", None, TINY),
+    "full": Defaults("imagenet", "paper", Path("data/mvtec-ad"), FULL),
+}
+
+
+def current_mode() -> str:
+    """The mode that ``DESTSEG_MODE`` names: ``tiny`` if it is unset or empty.
 
     Raises:
-        DeSTSegError: it says something else.
+        DeSTSegError: it names something else.
     """
-    value = os.environ.get(VARIABLE, "") or "tiny"
-    for mode in get_args(Mode):
-        if value == mode:
-            return mode  # type: ignore[no-any-return]
-    raise DeSTSegError(f"{VARIABLE} is {value!r}; set it to tiny or full, or leave it unset")
+    mode = os.environ.get(VARIABLE) or "tiny"
+    if mode not in MODES:
+        raise DeSTSegError(f"{VARIABLE} is {mode!r}; set it to tiny or full, or leave it unset")
+    return mode
 
 
 def default_teacher() -> str:
     """The current mode's teacher, as ``load_teacher`` takes it."""
-    return "imagenet" if current_mode() == "full" else "builtin"
+    return MODES[current_mode()].teacher
 
 
 def defaults(device: torch.device) -> Defaults:
-    """The current mode's defaults; in tiny mode a GPU is given more to do than a processor."""
-    mode, teacher = current_mode(), default_teacher()
-    if mode == "full":
-        return Defaults(mode, teacher, "paper", Path("data/mvtec-ad"))
-    return Defaults(mode, teacher, "quick" if device.type == "cuda" else "tiny", WORLD)
+    """The current mode's defaults; in tiny mode a GPU gets more to do than a CPU."""
+    chosen = MODES[current_mode()]
+    quick = chosen.recipe == "tiny" and device.type == "cuda"
+    return replace(chosen, recipe="quick") if quick else chosen
 
 
 def describe() -> str:
-    """One line that says which mode is in force and what it means."""
+    """One line that names the current mode and says what it means."""
     mode = current_mode()
-    if mode == "full":
-        return f"mode: full (MVTec AD, ImageNet teacher, the paper's recipe; {VARIABLE}=full)"
-    return (
-        f"mode: tiny (drawn products, built-in teacher, no network; {VARIABLE}=full for the paper's"
-        " setting)"
-    )
+    return f"mode: {mode} ({MODES[mode].summary})"

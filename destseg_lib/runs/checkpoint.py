@@ -97,7 +97,9 @@ def train_with_checkpoints(
                         )
             except NonFiniteLossError as error:
                 raise NonFiniteLossError(f"{error}. {_last_good(checkpoint)}") from None
-    save_weights(out / MODEL, trained_weights(model), {"config": json.dumps(config_to_dict(config))})
+    save_weights(
+        out / MODEL, trained_weights(model), {"config": json.dumps(config_to_dict(config))}
+    )
     checkpoint.unlink(missing_ok=True)
 
 

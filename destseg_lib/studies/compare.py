@@ -1,4 +1,4 @@
-"""What a study's records say: means, the spread of seeds, and intervals against the reference.
+"""A study's results: means, the spread between seeds, and intervals against the reference.
 
 Variants are compared in pairs: the same category and seed, with and without the change, so that
 what is common to both drops out. The interval is a bootstrap over those pairs.
@@ -7,15 +7,15 @@ what is common to both drops out. The interval is a bootstrap over those pairs.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import stats
 
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.evaluation.tables import METRIC_NAMES
-from destseg_lib.studies.study import Study
+from destseg_lib.studies.study import Study, short_names
 
 DRAWS = 10_000
 LEVEL = 0.95
@@ -43,17 +43,17 @@ class Difference:
 
 @dataclass(frozen=True)
 class Row:
-    """A variant's figure over all its finished trials.
+    """One metric of a variant over all its finished trials.
 
     Attributes:
-        variant: its name.
-        mean: over categories, of the mean over seeds; None if nothing finished.
+        variant: name of the variant.
+        mean: mean over categories of the mean over seeds, in [0, 1]; None if nothing finished.
         spread: standard deviation between seeds of the mean over categories; None below two
             seeds that are complete.
-        done: finished trials.
-        asked: trials the study asks for.
+        done: number of finished trials.
+        asked: number of trials that the study asks for.
         difference: to the reference; None for itself, and where no pair is complete.
-        paper: the paper's figure, in [0, 1], if it has one.
+        paper: the paper's value, in [0, 1], if it has one.
     """
 
     variant: str
@@ -66,56 +66,48 @@ class Row:
 
 
 def compare(
-    study: Study, records: list[dict[str, Any]], figure: str, *, seed: int = 0
+    study: Study, records: list[dict[str, Any]], metric: str, *, seed: int = 0
 ) -> tuple[Row, ...]:
-    """One row a variant for one figure, in the study's order.
+    """One row per variant for one metric, in the study's order.
 
     Args:
-        study: what was asked for.
-        records: as ``read_records`` gives them; failed ones count as missing.
-        figure: a name in ``tables.METRIC_NAMES``.
-        seed: of the bootstrap.
+        study: the study.
+        records: its records, as ``read_records`` gives them; failed ones count as missing.
+        metric: a name in ``tables.METRIC_NAMES``.
+        seed: seed of the bootstrap.
 
     Raises:
-        DeSTSegError: no such figure.
+        DeSTSegError: there is no such metric.
     """
-    if figure not in METRIC_NAMES:
-        raise DeSTSegError(
-            f"there is no figure {figure!r}; choose one of {', '.join(METRIC_NAMES)}"
-        )
-    categories = [Path(name).name for name in study.categories]
+    if metric not in METRIC_NAMES:
+        names = ", ".join(METRIC_NAMES)
+        raise DeSTSegError(f"there is no metric {metric!r}; choose one of {names}")
+    places = [(category, s) for category in study.categories for s in study.seeds]
     values = {
-        (r["variant"], r["category"], r["seed"]): r[figure]
+        (r["variant"], r["category"], r["seed"]): r[metric]
         for r in records
-        if r["status"] == "done" and r[figure] is not None
+        if r["status"] == "done" and r[metric] is not None
     }
-    asked = len(categories) * len(study.seeds)
     rows = []
     for variant in study.variants:
-        own = {(c, s): v for (name, c, s), v in values.items() if name == variant}
-        per_category = [
-            [own[c, s] for s in study.seeds if (c, s) in own]
-            for c in categories
-            if any((c, s) in own for s in study.seeds)
-        ]
-        per_seed = [
-            np.mean([own[c, s] for c in categories])
-            for s in study.seeds
-            if all((c, s) in own for c in categories)
-        ]
+        own = {p: values[variant, *p] for p in places if (variant, *p) in values}
+        by_category = [[own[c, s] for s in study.seeds if (c, s) in own] for c in study.categories]
+        means = [np.mean(found) for found in by_category if found]
+        by_seed = [[own[c, s] for c in study.categories if (c, s) in own] for s in study.seeds]
+        whole = [np.mean(found) for found in by_seed if len(found) == len(study.categories)]
         pairs = [
-            own[place] - values[study.reference, *place]
-            for place in sorted(own)
+            value - values[study.reference, *place]
+            for place, value in sorted(own.items())
             if (study.reference, *place) in values
         ]
-        paper = study.paper.get(variant, {}).get(figure)
+        paper = study.paper.get(variant, {}).get(metric)
         rows.append(
             Row(
                 variant,
-                float(np.mean([np.mean(v) for v in per_category])) if per_category else None,
-                float(np.std(per_seed, ddof=1)) if len(per_seed) > 1 else None,
+                float(np.mean(means)) if means else None,
+                float(np.std(whole, ddof=1)) if len(whole) > 1 else None,
                 len(own),
-                asked,
+                len(places),
                 None if variant == study.reference or not pairs else bootstrap(pairs, seed=seed),
                 None if paper is None else paper / 100,
             )
@@ -129,10 +121,10 @@ def bootstrap(
     """The mean of paired differences, with a percentile interval.
 
     Args:
-        differences: (n,), one a pair; pairs are resampled with replacement.
-        draws: resamples.
+        differences: (n,), one per pair; pairs are resampled with replacement.
+        draws: number of resamples.
         level: share of resampled means inside the interval.
-        seed: of the resampling.
+        seed: seed of the resampling.
 
     Raises:
         DeSTSegError: there are none, or one is not finite.
@@ -143,23 +135,27 @@ def bootstrap(
     mean = float(found.mean())
     if len(found) == 1:
         return Difference(mean, None, None, 1)
-    rows = np.random.default_rng(seed).integers(len(found), size=(draws, len(found)))
-    tail = 100 * (1 - level) / 2
-    low, high = np.percentile(found[rows].mean(axis=1), (tail, 100 - tail))
+    low, high = stats.bootstrap(
+        (found,),
+        np.mean,
+        n_resamples=draws,
+        confidence_level=level,
+        method="percentile",
+        random_state=np.random.default_rng(seed),
+    ).confidence_interval
     return Difference(mean, float(low), float(high), len(found))
 
 
 def unfinished(study: Study, records: list[dict[str, Any]]) -> list[str]:
-    """A line for each trial that failed or has not run: what no mean may pass over in silence."""
+    """A line for each trial that failed or has not run, so that no mean hides it."""
     known = {(r["variant"], r["category"], r["seed"]): r for r in records}
+    names = short_names(study.categories)
     lines = []
-    for variant in study.variants:
-        for category in (Path(name).name for name in study.categories):
-            for seed in study.seeds:
-                record = known.get((variant, category, seed))
-                what = f"{variant}, {category}, seed {seed}"
-                if record is None:
-                    lines.append(f"{what}: not run")
-                elif record["status"] != "done":
-                    lines.append(f"{what}: failed, {record['error']}")
+    for variant, category, seed in study.keys:
+        record = known.get((variant, category, seed))
+        what = f"{variant}, {names[category]}, seed {seed}"
+        if record is None:
+            lines.append(f"{what}: not run")
+        elif record["status"] != "done":
+            lines.append(f"{what}: failed, {record['error']}")
     return lines

@@ -1,11 +1,12 @@
 """A study on Ray: many runs at once, on this machine or a cluster, with the records of one process.
 
-Workers are actors, each with a Workbench of its own that lasts. This process hands them trials one
-by one and alone writes the records, so whatever dies, a worker or this process, costs the runs
-that it was in the middle of and nothing else.
+Every run is a task of Ray. This process hands them out and alone writes the records, so if a worker
+or this process dies, only the runs that were being made are lost and made again. A worker's process
+keeps teachers and decoded images for its next run.
 
-On a cluster every machine must see the folder the command was given in, the study's own and the
-data, at the same place.
+Runs that share a student wait for the first of them, which trains it; meanwhile workers take runs
+of other students. On a cluster all machines must see the folder in which the command is given, the
+study's own and the data, under the same path.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ import shutil
 import sys
 import time
 from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,79 +29,41 @@ from destseg_lib import __version__
 from destseg_lib.config import Precision
 from destseg_lib.device import keep_freed_memory, resolve_device, resolve_precision
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.studies.cluster import (
-    Share,
-    Wish,
-    cluster_address,
-    connected,
-    first_line,
-    share_out,
-)
-from destseg_lib.studies.run import (
+from destseg_lib.files import append_json_line
+from destseg_lib.studies.cluster import Share, cluster_address, connected, first_line, share_out
+from destseg_lib.studies.records import (
     DECODED,
+    RECORDS,
     STUDENTS,
     Record,
-    append,
-    attempt,
-    failed,
-    missing,
-    open_study,
+    claimed_folder,
+    failure_record,
+    missing_trials,
     read_records,
-    settle,
+    with_one_precision,
 )
-from destseg_lib.studies.schedule import choose
-from destseg_lib.studies.study import Study, Trial
-from destseg_lib.studies.trial import Workbench, run_trial, student_file
+from destseg_lib.studies.run import run_with_retries
+from destseg_lib.studies.study import Study
+from destseg_lib.studies.trial import Trial, run_trial, student_file
+from destseg_lib.studies.workbench import Workbench
 
-LIVES = 3  # how often a worker may die before it was ever ready
+RESTARTS = 2  # how often a worker may die before it is ready
 
 
 class WorkerDiedError(DeSTSegError):
     """A worker's process ended in the middle of a run."""
 
 
-class Worker:
-    """One process that runs trials, one after another.
+@dataclass(frozen=True)
+class Place:
+    """What a worker needs to know: version, folders, device and threads of the driver's choice."""
 
-    ``__init__`` does nothing that can fail: what a constructor raises, Ray does not tell.
-    """
-
-    def __init__(
-        self, number: int, folder: str, out: str, world: str, share: Share, retries: int
-    ) -> None:
-        self.number, self.folder, self.share, self.retries = number, folder, share, retries
-        self.out, self.world = Path(out), Path(world)
-
-    def ready(self) -> tuple[str, Precision]:
-        """Prepare: the folder, threads, device.
-
-        Returns:
-            the version of this library, and what precision ``auto`` is here.
-
-        Raises:
-            DeSTSegError: a folder is missing, or the device.
-        """
-        for folder in (self.folder, self.out):
-            if not Path(folder).is_dir():
-                raise DeSTSegError(
-                    f"a worker's machine has no folder {folder}; the machines of a cluster must "
-                    "share the folder the command is given in and the study's"
-                )
-        os.chdir(self.folder)  # categories may be given as relative paths
-        torch.set_num_threads(self.share.threads)
-        keep_freed_memory()
-        self.bench = Workbench(
-            self.out / STUDENTS,
-            self.world,
-            resolve_device(self.share.device),
-            decoded=self.out / DECODED,
-            progress=False,
-        )
-        return __version__, resolve_precision("auto", self.bench.device)
-
-    def run(self, trial: Trial) -> Record:
-        """Run a trial; one that keeps failing gives a record of its error."""
-        return attempt(trial, lambda t: run_trial(t, self.bench), self.retries)
+    version: str
+    folder: str
+    out: str
+    world: str
+    device: str
+    threads: int
 
 
 def run_study_on_ray(
@@ -105,173 +71,163 @@ def run_study_on_ray(
     out: Path,
     world: Path,
     device: str = "auto",
-    wish: Wish | None = None,
+    wanted: Share | None = None,
     *,
     retries: int = 1,
     retry_failed: bool = False,
     progress: bool = True,
 ) -> list[Record]:
-    """Run what is missing of a study on Ray's workers.
+    """Run the missing trials of a study on Ray.
 
     Args:
-        study: what to run.
-        out: its folder, as for ``run_study``: either engine goes on with what the other began.
-        world: where drawn products are kept.
-        device: of every trial; ``auto`` is cuda where Ray counts a GPU.
-        wish: how many workers, and what each gets.
+        study: the study.
+        out: its folder; either engine continues what the other began.
+        world: folder of drawn categories.
+        device: device of every trial; ``auto`` is cuda where Ray counts a GPU.
+        wanted: how many workers, and what each gets.
         retries: how often a trial that fails, or whose worker dies, is tried again before its
             failure is recorded.
-        retry_failed: also run what is recorded as failed.
+        retry_failed: also run the trials that are recorded as failed.
         progress: show a bar.
 
     Returns:
-        every record, in the order of ``trials``. They are those of ``run_study`` with the same
-        number of threads, but for ``worker``, ``seconds`` and what provenance says of the machine.
+        every record, in the order of ``trials``: those of ``run_study`` with the same number of
+        threads, except for ``worker``, ``seconds`` and the machine in the provenance.
 
     Raises:
         DeSTSegError: ``out`` holds another study, is in use, or cannot be written; Ray is missing
             or does not start; the workers do not fit or cannot work.
     """
-    wish = wish or Wish()
-    with open_study(study, out):
-        waiting = missing(study, out, retry_failed=retry_failed)
+    wanted = wanted or Share()
+    with claimed_folder(study, out):
+        waiting = missing_trials(study, out, retry_failed=retry_failed)
         if waiting:
             begun = time.perf_counter()
-            with connected(wish) as ray:
-                share = share_out(wish, _device(ray, device), _nodes(ray))
-                crew = _Crew(ray, share, out, world, retries, begun, progress)
-                try:
-                    crew.run(study, waiting)
-                finally:
-                    crew.dismiss()
-            if not missing(study, out):
+            with connected(wanted) as ray:
+                device = _device(ray, device)
+                nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+                workers, gpus, threads = share_out(wanted, device, nodes)
+                folders = str(Path.cwd()), str(out.resolve()), str(world.resolve())
+                place = Place(__version__, *folders, device, threads)
+                remote = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=0)
+                here = _start_workers(ray, remote(_prepare), place, workers)
+                if progress:
+                    gpu = f"{gpus:g} GPU and " if gpus else ""
+                    print(
+                        f"Ray: {workers} workers, each with {gpu}{threads} threads, ready after "
+                        f"{time.perf_counter() - begun:.1f} s",
+                        file=sys.stderr,
+                    )
+                waiting = with_one_precision(waiting, study, out, here)
+                with tqdm(
+                    desc=study.name, total=len(waiting), unit="run", disable=not progress
+                ) as bar:
+                    _run_tasks(ray, remote(_run), place, waiting, workers, retries, bar)
+            if not missing_trials(study, out):
                 shutil.rmtree(out / DECODED, ignore_errors=True)  # gigabytes, for MVTec AD
     return read_records(study, out)
 
 
-class _Crew:
-    """The workers of one study, and what each of them is doing."""
+def _start_workers(ray: Any, prepare: Any, place: Place, workers: int) -> Precision:
+    """Start the workers and return the precision that ``auto`` is there."""
+    tasks = [prepare.options(max_retries=RESTARTS).remote(place) for _ in range(workers)]
+    try:
+        precisions: list[Precision] = ray.get(tasks)
+    except ray.exceptions.RayTaskError as error:
+        raise DeSTSegError(f"a worker cannot work: {error.cause or error}") from error
+    except ray.exceptions.RayError as error:
+        raise DeSTSegError(
+            f"a worker died {RESTARTS + 1} times as it started ({first_line(error)}); is this "
+            "version of destseg_lib installed on every machine, and is there enough memory?"
+        ) from error
+    return precisions[0]
 
-    def __init__(
-        self,
-        ray: Any,
-        share: Share,
-        out: Path,
-        world: Path,
-        retries: int,
-        begun: float,
-        progress: bool,
-    ) -> None:
-        self.ray, self.share, self.out, self.retries = ray, share, out.resolve(), retries
-        self.world, self.begun, self.progress = world.resolve(), begun, progress
-        self.deaths: Counter[object] = Counter()  # of trials by key, and of workers by number
-        self.idle: set[int] = set()
-        self.welcomed = 0
-        self.precision: Precision = "auto"
-        # What is asked of workers: (number, trial), or (number, None) to become ready.
-        self.asked: dict[Any, tuple[int, Trial | None]] = {}
-        self.actors = [self._hire(number) for number in range(share.workers)]
 
-    def run(self, study: Study, waiting: tuple[Trial, ...]) -> None:
-        """Run trials until none is left, writing each record as it comes."""
-        with tqdm(
-            desc=study.name, total=len(waiting), unit="run", disable=not self.progress
-        ) as bar:
-            while not self.idle:
-                self._next()
-            # What the first worker says is the precision of all.
-            left = list(settle(waiting, study, self.out, lambda: self.precision))
-            while left or any(trial for _, trial in self.asked.values()):
-                while left and self.idle:
-                    trial = left.pop(choose(left, self._in_training()))
-                    number = self.idle.pop()
-                    self.asked[self.actors[number].run.remote(trial)] = number, trial
-                ended, record = self._next()
-                if record is not None and ended is not None:
-                    append(self.out, record)
-                    bar.update()
-                    bar.set_postfix_str(f"{ended.variant}, {ended.category}, seed {ended.seed}")
-                elif ended is not None:
-                    left.insert(0, ended)
+def _run_tasks(
+    ray: Any,
+    run: Any,
+    place: Place,
+    waiting: Sequence[Trial],
+    workers: int,
+    retries: int,
+    bar: Any,
+) -> None:
+    """Run trials until none is left, writing each record as it comes."""
+    out, left, idle = Path(place.out), list(waiting), set(range(workers))
+    running: dict[Any, tuple[int, Trial]] = {}
+    deaths: Counter[object] = Counter()
+    try:
+        while left or running:
+            while left and idle:
+                training = {
+                    trial.student
+                    for _, trial in running.values()
+                    if not student_file(out / STUDENTS, trial).exists()
+                }
+                trial = left.pop(next_trial(left, training))
+                running[run.remote(place, trial, retries)] = idle.pop(), trial
+            (task,), _ = ray.wait(list(running))
+            worker, trial = running.pop(task)
+            idle.add(worker)
+            try:
+                record = ray.get(task)
+            except ray.exceptions.RayTaskError as error:
+                # A trial never raises, so the error is the worker's own.
+                raise DeSTSegError(f"a worker cannot work: {error.cause or error}") from error
+            except ray.exceptions.RayError:
+                deaths[trial.key] += 1
+                if deaths[trial.key] <= retries:
+                    left.insert(0, trial)
+                    continue
+                died = WorkerDiedError("the worker's process ended (killed, or out of memory)")
+                record = failure_record(trial, died, tries=deaths[trial.key])
+            append_json_line(out / RECORDS, {**record, "worker": worker})
+            bar.update()
+            bar.set_postfix_str(f"{trial.variant}, {trial.category}, seed {trial.seed}")
+    finally:  # Ray itself may go on, if the caller started it
+        for task in running:
+            ray.cancel(task, force=True)
 
-    def dismiss(self) -> None:
-        """End the workers; Ray itself may go on, where somebody else started it."""
-        for actor in self.actors:
-            self.ray.kill(actor)
 
-    def _hire(self, number: int) -> Any:
-        kind = self.ray.remote(num_cpus=self.share.threads, num_gpus=self.share.gpus)(Worker)
-        actor = kind.remote(
-            number, str(Path.cwd()), str(self.out), str(self.world), self.share, self.retries
+def next_trial(left: Sequence[Trial], training: Collection[str]) -> int:
+    """Index of the first trial whose student no worker is training, else of the first."""
+    return next((i for i, trial in enumerate(left) if trial.student not in training), 0)
+
+
+@lru_cache(maxsize=1)
+def _workbench(place: Place) -> Workbench:
+    """Prepare a worker's process, once; its workbench is kept for all its runs.
+
+    Raises:
+        DeSTSegError: another version of this library, a missing folder or a missing device.
+    """
+    if place.version != __version__:
+        raise DeSTSegError(
+            f"a worker has destseg_lib {__version__} and this process {place.version}; install "
+            "the same version on every machine"
         )
-        self.asked[actor.ready.remote()] = number, None
-        return actor
-
-    def _in_training(self) -> set[str]:
-        """Students that a worker trains just now: its trial runs and no file is there yet."""
-        return {
-            trial.student
-            for _, trial in self.asked.values()
-            if trial is not None and not student_file(self.out / STUDENTS, trial).exists()
-        }
-
-    def _next(self) -> tuple[Trial | None, Record | None]:
-        """Wait for a worker: a trial and its record, or no record where the worker died.
-
-        Raises:
-            DeSTSegError: a worker cannot work.
-        """
-        errors = self.ray.exceptions
-        done, _ = self.ray.wait(list(self.asked))
-        number, trial = self.asked.pop(done[0])
-        try:
-            answer = self.ray.get(done[0])
-        except errors.RayTaskError as error:
-            # A trial never raises, so this is about the worker itself.
-            raise DeSTSegError(f"worker {number} cannot work: {error.cause or error}") from error
-        except errors.RayError as error:
-            self.ray.kill(self.actors[number])  # it may be out of reach and still alive
-            self.actors[number] = self._hire(number)
-            return trial, self._died(number, trial, error)
-        self.idle.add(number)
-        if trial is None:
-            self._welcome(number, *answer)
-            return None, None
-        return trial, {**answer, "worker": number}
-
-    def _died(self, number: int, trial: Trial | None, error: Exception) -> Record | None:
-        """The record of a trial that took too many workers with it; None to try once more."""
-        who = number if trial is None else trial.key
-        self.deaths[who] += 1
-        if trial is None and self.deaths[who] >= LIVES:
+    for folder in (place.folder, place.out):
+        if not Path(folder).is_dir():
             raise DeSTSegError(
-                f"worker {number} died {LIVES} times as it started "
-                f"({first_line(error)}); is this version of destseg_lib installed on "
-                "every machine, and is there memory enough?"
-            ) from error
-        if trial is None or self.deaths[who] <= self.retries:
-            return None
-        died = WorkerDiedError("the worker's process ended (killed, or out of memory)")
-        return {**failed(trial, died, tries=self.deaths[who]), "worker": number}
+                f"a worker's machine has no folder {folder}; the machines of a cluster must "
+                "share the folder in which the command is given and the study's"
+            )
+    os.chdir(place.folder)  # categories may be given as relative paths
+    torch.set_num_threads(place.threads)
+    keep_freed_memory()
+    out, device = Path(place.out), resolve_device(place.device)
+    return Workbench(
+        out / STUDENTS, Path(place.world), device, decoded=out / DECODED, progress=False
+    )
 
-    def _welcome(self, number: int, version: str, precision: Precision) -> None:
-        """Say that a worker is ready; refuse one that runs another version of this library."""
-        if version != __version__:
-            raise DeSTSegError(
-                f"worker {number} has destseg_lib {version} and this process {__version__}; "
-                "install the same on every machine"
-            )
-        self.deaths[number] = 0
-        if self.welcomed == 0:
-            self.precision = precision
-        self.welcomed += 1
-        if self.progress and self.welcomed == self.share.workers:
-            gpu = f"{self.share.gpus:g} GPU and " if self.share.gpus else ""
-            print(
-                f"Ray: {self.share.workers} workers, each with {gpu}{self.share.threads} threads, "
-                f"ready after {time.perf_counter() - self.begun:.1f} s",
-                file=sys.stderr,
-            )
+
+def _prepare(place: Place) -> Precision:
+    return resolve_precision("auto", _workbench(place).device)
+
+
+def _run(place: Place, trial: Trial, retries: int) -> Record:
+    bench = _workbench(place)
+    return run_with_retries(trial, lambda t: run_trial(t, bench), retries)
 
 
 def _device(ray: Any, wanted: str) -> str:
@@ -281,7 +237,3 @@ def _device(ray: Any, wanted: str) -> str:
     if wanted == "auto":
         return "cuda" if ray.cluster_resources().get("GPU", 0) else "cpu"
     return wanted
-
-
-def _nodes(ray: Any) -> list[dict[str, float]]:
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]

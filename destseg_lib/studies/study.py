@@ -1,6 +1,6 @@
-"""A study: these variants, on these categories, with these seeds. Declared, not programmed.
+"""A study: variants to compare on the same categories and seeds, declared in a TOML file.
 
-A study is a TOML file of a few lines:
+A study is a file of a few lines:
 
     name = "table 5"
     recipe = "tiny"
@@ -14,44 +14,62 @@ A study is a TOML file of a few lines:
     l1 = false
 
 A variant's keys are fields of ``TrainingConfig``, nested ones with a dot (``model.segmentation``),
-and three that say what to train with: ``teacher``, ``textures`` and ``good_images``.
+and three that say what to train with: ``teacher``, ``textures`` and ``good_images``. ``[settings]``
+takes the same keys, for all variants.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
+import dataclasses
 import tomllib
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from destseg_lib.cli.mode import default_teacher
-from destseg_lib.config import RECIPES, TrainingConfig, config_from_dict, config_to_dict
+from destseg_lib.config import RECIPES, TrainingConfig, override
 from destseg_lib.drawn.dataset import rotation_for
 from destseg_lib.errors import DeSTSegError
 
-FIELDS = {
-    "name", "recipe", "reference", "categories", "seeds", "settings", "variants", "paper", "about",
-}  # fmt: skip
 SHIPPED = Path(__file__).parent
 STUDIES = tuple(sorted(file.stem for file in SHIPPED.glob("*.toml")))
-OUTSIDE = ("teacher", "textures", "good_images")  # what a variant may say beyond the configuration
+TEACHER = "builtin"  # where neither the study nor the command that runs it names one
+
+TEXT, NUMBER = "a text in quotes", "a whole number"
+# Types of a study's fields, of what a list or table holds, and both in words.
+FIELDS: dict[str, tuple[type, type | None, str]] = {
+    "name": (str, None, TEXT),
+    "recipe": (str, None, TEXT),
+    "categories": (list, str, "a list of texts, such as ['metal', 'wood']"),
+    "seeds": (list, int, "a list of whole numbers, such as [0, 1, 2]"),
+    "variants": (dict, dict, "a table for each variant, as [variants.NAME]"),
+    "reference": (str, None, TEXT),
+    "settings": (dict, None, "a table, as [settings]"),
+    "paper": (dict, dict, "a table for each variant, as [paper.NAME]"),
+    "about": (str, None, TEXT),
+}
+# What a variant may say beyond the configuration.
+INPUTS: dict[str, tuple[type, str]] = {
+    "teacher": (str, TEXT),
+    "textures": (str, TEXT),
+    "good_images": (int, NUMBER),
+}
 
 
 @dataclass(frozen=True)
 class Study:
-    """What is compared.
+    """A comparison of variants, each run on every category with every seed.
 
     Attributes:
-        name: of the study, also in its report.
+        name: title of the study, also of its report.
         recipe: a name in ``RECIPES``; every run starts from it.
-        categories: drawn products by name, or folders.
-        seeds: one run of every variant and category for each.
-        variants: by name, what each changes.
+        categories: drawn categories by name, or folders.
+        seeds: seeds of the runs.
+        variants: changes to the recipe, by the variant's name.
         reference: the variant that the others are compared with.
-        settings: what all variants change: the budget, for example.
-        paper: the paper's figures by variant, in per cent, for the report.
+        settings: changes that all variants share, such as the number of steps.
+        paper: the paper's metrics by variant, in per cent, for the report.
         about: a sentence for the report.
     """
 
@@ -66,49 +84,68 @@ class Study:
     about: str = ""
 
     def __post_init__(self) -> None:
-        """Raise DeSTSegError for what cannot be run, before anything is."""
+        """Raise DeSTSegError for a study that cannot be run, before any of it is."""
+        for name, (kind, items, expected) in FIELDS.items():
+            value = getattr(self, name)
+            value = list(value) if isinstance(value, tuple) else value
+            held = value.values() if isinstance(value, dict) else value
+            if not _is(value, kind) or (items and not all(_is(item, items) for item in held)):
+                raise DeSTSegError(f"{name} is {value!r}; expected {expected}")
+            once = name in ("categories", "seeds", "variants")
+            if once and (not value or len(set(value)) < len(value)):
+                raise DeSTSegError(f"{name} is {value!r}; give one or more, each once")
+        for variant, metrics in self.paper.items():
+            for metric, value in metrics.items():
+                if not _is(value, (int, float)):
+                    raise DeSTSegError(f"paper.{variant}.{metric} is {value!r}; expected a number")
+        for what, name in [
+            ("reference is", self.reference),
+            *(("paper has", n) for n in self.paper),
+        ]:
+            if name not in self.variants:
+                raise DeSTSegError(
+                    f"{what} {name!r}, which is not a variant of this study; choose one of "
+                    f"{', '.join(self.variants)}"
+                )
         if self.recipe not in RECIPES:
-            raise DeSTSegError(
-                f"{self.name}: recipe is {self.recipe!r}; choose one of {', '.join(RECIPES)}"
-            )
-        for what in ("categories", "seeds", "variants"):
-            values = list(getattr(self, what))
-            if not values or len(set(values)) < len(values):
-                raise DeSTSegError(f"{self.name}: {what} must be some, each once; got {values}")
-        if self.reference not in self.variants:
-            raise DeSTSegError(
-                f"{self.name}: the reference {self.reference!r} is no variant; choose one of "
-                f"{', '.join(self.variants)}"
-            )
-        unknown = sorted(set(self.paper) - set(self.variants))
-        if unknown:
-            raise DeSTSegError(f"{self.name}: paper has figures of {unknown[0]!r}, no variant")
+            raise DeSTSegError(f"recipe is {self.recipe!r}; choose one of {', '.join(RECIPES)}")
         for variant in self.variants:
-            _configure(self, variant, self.seeds[0], self.categories[0])
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One run of a study: it can be run anywhere, and gives the same figures everywhere.
-
-    ``student`` tells which trials share a trained student: those that differ in nothing that it
-    depends on.
-    """
-
-    study: str
-    variant: str
-    category: str
-    seed: int
-    config: TrainingConfig
-    teacher: str
-    textures: str | None
-    good_images: int | None
-    student: str
+            self.configure(variant, self.categories[0], self.seeds[0])
+        for seed in self.seeds:
+            self.configure(self.reference, self.categories[0], seed)
 
     @property
-    def key(self) -> tuple[str, str, int]:
-        """What names a trial within its study."""
-        return self.variant, self.category, self.seed
+    def keys(self) -> list[tuple[str, str, int]]:
+        """Variant, category and seed of every run, seed by seed.
+
+        In this order a study that is stopped early has whole comparisons.
+        """
+        return [(v, c, s) for s in self.seeds for c in self.categories for v in self.variants]
+
+    def configure(
+        self, variant: str, category: str, seed: int
+    ) -> tuple[TrainingConfig, dict[str, Any]]:
+        """The configuration of a run and the inputs that its variant names, None for the others.
+
+        Raises:
+            DeSTSegError: a setting does not exist, has the wrong type or is out of range.
+        """
+        changes = {**self.settings, **self.variants[variant]}
+        inputs = {name: changes.pop(name, None) for name in INPUTS}
+        recipe = RECIPES[self.recipe]()
+        rotation = rotation_for(Path(category).name, recipe.rotation)
+        try:
+            for name, value in inputs.items():
+                kind, expected = INPUTS[name]
+                if value is not None and not _is(value, kind):
+                    raise DeSTSegError(f"{name} is {value!r}; expected {expected}")
+            for name in ("seed", "recipe"):
+                if name in changes:
+                    raise DeSTSegError(f"{name!r} is not a setting of a variant but of the study")
+            config = override(replace(recipe, seed=seed, rotation=rotation), changes)
+        except DeSTSegError as error:
+            raise DeSTSegError(f"variant {variant!r}: {error}") from None
+        return config, inputs
 
 
 def read_study(path: Path) -> Study:
@@ -123,107 +160,40 @@ def read_study(path: Path) -> Study:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise DeSTSegError(
-            f"{path} cannot be opened ({error.strerror}); name a study's file"
+            f"{path} cannot be opened ({error.strerror}); name a study's file, or one of "
+            f"{', '.join(STUDIES)}"
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise DeSTSegError(f"{path} is not TOML: {error}; see the studies that ship") from None
-    unknown, missing = set(values) - FIELDS, {"categories", "seeds", "variants"} - set(values)
-    if unknown or missing:
-        what = f"{min(unknown)!r} is no field" if unknown else f"{min(missing)!r} is missing"
-        raise DeSTSegError(f"{path}: {what}; a study has {', '.join(sorted(FIELDS))}")
-    variants = values["variants"]
-    if not isinstance(variants, dict) or not all(isinstance(v, dict) for v in variants.values()):
-        raise DeSTSegError(f"{path}: variants must be tables, as [variants.NAME]")
-    return Study(
-        name=values.get("name", path.stem),
-        recipe=values.get("recipe", "tiny"),
-        categories=tuple(map(str, values["categories"])),
-        seeds=tuple(values["seeds"]),
-        variants=variants,
-        reference=values.get("reference", next(iter(variants), "")),
-        settings=values.get("settings", {}),
-        paper=values.get("paper", {}),
-        about=values.get("about", ""),
-    )
+    first = next(iter(values["variants"]), "") if isinstance(values.get("variants"), dict) else ""
+    try:
+        return study_from_dict({"name": path.stem, "recipe": "tiny", "reference": first, **values})
+    except DeSTSegError as error:
+        raise DeSTSegError(f"{path}: {error}") from None
 
 
 def study_from_dict(values: dict[str, Any]) -> Study:
-    """Rebuild a study from ``dataclasses.asdict``, which is how its folder remembers it."""
-    lists = {key: tuple(values[key]) for key in ("categories", "seeds")}
-    return Study(**{**values, **lists})
+    """Build a study from plain values: those of a TOML file, or of ``dataclasses.asdict``.
+
+    Raises:
+        DeSTSegError: a field is unknown, missing, or has the wrong type.
+    """
+    fields = dataclasses.fields(Study)
+    required = {f.name for f in fields if f.default is f.default_factory}
+    unknown, missing = set(values) - set(FIELDS), required - set(values)
+    if unknown or missing:
+        what = f"{min(unknown)!r} is unknown" if unknown else f"{min(missing)!r} is missing"
+        raise DeSTSegError(f"{what}; the fields of a study are {', '.join(FIELDS)}")
+    typed: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    return Study(**typed)
 
 
-def trials(study: Study) -> tuple[Trial, ...]:
-    """Every run of a study: seed by seed, so that an early stop leaves whole comparisons."""
-    every = []
-    for seed in study.seeds:
-        for category in study.categories:
-            for variant in study.variants:
-                config, outside = _configure(study, variant, seed, category)
-                teacher = outside["teacher"] or default_teacher()
-                trial = Trial(
-                    study.name,
-                    variant,
-                    category,
-                    seed,
-                    config,
-                    teacher,
-                    outside["textures"],
-                    outside["good_images"],
-                    "",
-                )
-                every.append(replace(trial, student=_student_key(trial)))
-    return tuple(every)
+def short_names(categories: Sequence[str]) -> dict[str, str]:
+    """For each category its last part, if no other ends in the same, else all of it."""
+    count = Counter(Path(name).name for name in set(categories))
+    return {name: Path(name).name if count[Path(name).name] == 1 else name for name in categories}
 
 
-def _configure(
-    study: Study, variant: str, seed: int, category: str
-) -> tuple[TrainingConfig, dict[str, Any]]:
-    """A variant's configuration, and what it says beyond it."""
-    recipe = RECIPES[study.recipe]()
-    rotation = rotation_for(Path(category).name, recipe.rotation)
-    values = config_to_dict(replace(recipe, seed=seed, rotation=rotation))
-    outside: dict[str, Any] = dict.fromkeys(OUTSIDE)
-    for key, value in {**study.settings, **study.variants[variant]}.items():
-        if key in OUTSIDE:
-            outside[key] = value
-            continue
-        *path, name = key.split(".")
-        place = values
-        for part in path:
-            place = place.get(part, {}) if isinstance(place.get(part), dict) else {}
-        if name not in place or name in ("seed", "recipe") or isinstance(place[name], dict):
-            raise DeSTSegError(
-                f"{study.name}, {variant}: {key!r} is no setting of a run; give a field of "
-                f"TrainingConfig such as 'l1' or 'model.segmentation', or one of "
-                f"{', '.join(OUTSIDE)}"
-            )
-        place[name] = tuple(value) if isinstance(value, list) else value
-    try:
-        return config_from_dict(values), outside
-    except DeSTSegError as error:
-        raise DeSTSegError(f"{study.name}, {variant}: {error}") from None
-
-
-def _student_key(trial: Trial) -> str:
-    """The same for trials whose student phase is the same, bit for bit."""
-    config = config_to_dict(trial.config)
-    model = config["model"]
-    decides = {
-        "category": trial.category,
-        "teacher": trial.teacher,
-        "textures": trial.textures,
-        "good_images": trial.good_images,
-        "model": {key: model[key] for key in ("encoder_decoder", "width", "levels")},
-        **{
-            key: config[key]
-            for key in (
-                "student", "corruption", "image_size", "batch_size", "denoising", "rotation",
-                "holdout", "seed", "precision",
-            )
-        },
-    }  # fmt: skip
-    if not trial.config.denoising:
-        del decides["corruption"]  # an uncorrupted student never sees it
-    text = json.dumps(decides, sort_keys=True, default=list)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def _is(value: object, kind: Any) -> bool:
+    """Whether a value has a type; True and False are not numbers."""
+    return isinstance(value, kind) and not isinstance(value, bool)

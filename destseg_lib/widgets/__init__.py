@@ -1,7 +1,7 @@
-"""Elements to play with: alive in the built page without a kernel, in JupyterLab and in Colab.
+"""Interactive elements for the built page (without a kernel), JupyterLab and Colab.
 
-Each shows what Python computes for the same setting (``displayed``), from data that travels with
-the page. They need the packages of ``pip install 'destseg_lib[interactive]'``.
+Each shows the values that Python computes for the same setting (``displayed``), from data that
+travels with the page. They need the packages of ``pip install 'destseg_lib[interactive]'``.
 """
 
 from destseg_lib.errors import DeSTSegError

@@ -1,4 +1,4 @@
-// AblationExplorer: the runs of every variant as dots on one scale, and one variant in figures.
+// AblationExplorer: the runs of every variant as dots on one scale, and one variant in numbers.
 
 function mean(values) {
   let sum = 0;
@@ -17,7 +17,7 @@ function render({ model, el }) {
   const { categories, figures, variants, reference, rows } = model.get("data");
   const box = frame(el, model, "AblationExplorer");
   choice(box, model, "category", "Data", categories.map((name) => [name, name]));
-  choice(box, model, "figure", "Figure", figures);
+  choice(box, model, "figure", "Metric", figures);
   choice(box, model, "variant", "Variant", variants.map((name) => [name, name]));
 
   const [row, top, left, right] = [34, 6, 8, 392];

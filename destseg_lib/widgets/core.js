@@ -1,9 +1,9 @@
-// What the elements share. Each element's file follows this text in one module, because a page
-// opened from disk may not import one file from another.
+// The part that all elements share. Each element's file follows this text in one module, because a
+// page opened from disk may not import one file from another.
 
 const SVG = "http://www.w3.org/2000/svg";
 
-// Okabe and Ito's colours, told apart by readers with any colour vision.
+// Okabe and Ito's colours, distinct for readers with any colour vision.
 const ORANGE = [230, 159, 0];
 const SKY = [86, 180, 233];
 
@@ -20,7 +20,7 @@ function make(tag, attributes = {}, ...children) {
   return node;
 }
 
-// The box of one element, with what to try as its first line.
+// The box of one element, with a hint as its first line.
 function frame(el, model, name) {
   const data = model.get("data");
   const label = data.label || name;
@@ -73,7 +73,7 @@ function choice(box, model, name, label, options) {
   return input;
 }
 
-// Values that the text may speak of; tests compare them with Python's.
+// Values that the text may mention; tests compare them with Python's.
 function values(box, labels) {
   const list = make("div", { class: "values", role: "group", "aria-label": "Values" });
   const outputs = {};
@@ -88,7 +88,7 @@ function values(box, labels) {
   };
 }
 
-// A picture that is drawn anew; its name says what it shows now.
+// A picture that can be drawn again; its name describes the present drawing.
 function picture(box, width, height, caption, scale = 1) {
   const canvas = make("canvas", { width: width * scale, height: height * scale, role: "img" });
   const text = make("figcaption", {}, caption);

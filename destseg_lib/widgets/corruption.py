@@ -1,4 +1,4 @@
-"""A laboratory for synthetic anomalies: the noise, its cells and turn, the cut, the filling."""
+"""A laboratory for synthetic anomalies: noise, its cells and rotation, threshold, texture."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import anywidget
 import numpy as np
 import torch
 import traitlets
@@ -15,21 +14,13 @@ from scipy.ndimage import map_coordinates
 
 from destseg_lib.corruption import fade
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.widgets.element import (
-    Setting,
-    Values,
-    fixed,
-    packed,
-    pictures,
-    script,
-    style,
-)
+from destseg_lib.widgets.element import Element, Values, fixed, packed, pictures, script
 
 LINES = 33  # lattice lines along an axis: up to 32 cells, as in the paper
 DIGITS = 6  # of an angle in the page
 
 
-class CorruptionLab(anywidget.AnyWidget):
+class CorruptionLab(Element):
     """Turn every knob of a synthetic anomaly, from the same noise each time (section 3.1).
 
     Attributes:
@@ -42,9 +33,6 @@ class CorruptionLab(anywidget.AnyWidget):
     """
 
     _esm = script("corruption")
-    _css = style()
-    data = traitlets.Dict().tag(sync=True)
-    checks: traitlets.List[Any] = traitlets.List().tag(sync=True)
     down = traitlets.Int(2, min=0, max=5).tag(sync=True)
     across = traitlets.Int(2, min=0, max=5).tag(sync=True)
     rotation = traitlets.Int(0, min=-90, max=90).tag(sync=True)
@@ -79,31 +67,26 @@ class CorruptionLab(anywidget.AnyWidget):
         self._image = stack[0].astype(np.float64)
         self._textures = {name: np.asarray(t, np.float64) for name, t in textures.items()}
         self._angles = generator.uniform(0, 2 * math.pi, (LINES, LINES)).round(DIGITS)
-        super().__init__(texture=next(iter(textures)))
-        self.data = {
+        names = list(textures)
+        data = {
             "label": "Corruption laboratory",
             "hint": "Few cells give broad stains, many give specks; the threshold sets how many.",
             "size": size,
             "lines": LINES,
             "angles": self._angles.ravel().tolist(),
             "image": packed(stack[0]),
-            "names": list(textures),
+            "names": names,
             "textures": [packed(np.asarray(filling)) for filling in textures.values()],
         }
-        names = list(textures)
-        knobs = ("down", "across", "rotation", "threshold", "opacity")
         trials = [(2, 2, 0, 50, 60), (0, 5, 0, 20, 100), (5, 3, 45, 35, 30), (1, 1, -90, 0, 85),
                   (3, 4, 10, 95, 0)]  # fmt: skip
-        settings: list[Setting] = [
-            {**dict(zip(knobs, trial, strict=True)), "texture": names[n % len(names)]}
-            for n, trial in enumerate(trials)
-        ]
-        self.checks = [{"settings": s, "values": self.displayed(**s)} for s in settings]
+        filled = [(*trial, names[n % len(names)]) for n, trial in enumerate(trials)]
+        super().__init__(data, filled, texture=names[0])
 
     def displayed(
         self, down: Any, across: Any, rotation: Any, threshold: Any, opacity: Any, texture: Any
     ) -> Values:
-        """What the element shows for a setting, as text."""
+        """The values shown for a setting, as text."""
         inside = self.noise(down, across, rotation) > threshold / 100
         change = np.abs(self._textures[texture] - self._image)[inside].sum()
         return {

@@ -1,40 +1,67 @@
-"""What the elements share: their scripts, packed arrays, and numbers written as a page shows them.
+"""The base of all elements, packed arrays, and numbers written as a page shows them.
 
-An element is a whole in one page: its data travels with it, so that it lives without a kernel and
-without a network. ``checks`` are settings with the values that Python computes for them; the page
-never reads them, the tests do.
+The data of an element travels with its page, so that it works without a kernel and without a
+network. Only the tests read its ``checks``.
 """
 
 from __future__ import annotations
 
 import base64
+import inspect
 import math
 from collections.abc import Sequence
 from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 from typing import Any
 
+import anywidget
 import numpy as np
+import traitlets
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from destseg_lib.errors import DeSTSegError
 
 FOLDER = Path(__file__).parent
-Setting = dict[str, int | float | str]
 Values = dict[str, str]
 
 
 def script(name: str) -> str:
     """The module of one element: the shared part and its own."""
-    return "\n".join(
-        (FOLDER / file).read_text(encoding="utf-8") for file in ("core.js", f"{name}.js")
-    )
+    parts = [(FOLDER / f"{file}.js").read_text(encoding="utf-8") for file in ("core", name)]
+    return "\n".join(parts)
 
 
-def style() -> str:
-    """The style sheet of all of them."""
-    return (FOLDER / "core.css").read_text(encoding="utf-8")
+class Element(anywidget.AnyWidget):
+    """An element of a page: its data, and checks that the page shows the same values as Python.
+
+    A subclass names its script in ``_esm``, declares its settings as traits and gives the values
+    for them in ``displayed``.
+
+    Attributes:
+        data: everything that the page needs to show the element.
+        checks: settings, each with the values that Python computes for it.
+    """
+
+    _css = (FOLDER / "core.css").read_text(encoding="utf-8")
+    data = traitlets.Dict().tag(sync=True)
+    checks: traitlets.List[Any] = traitlets.List().tag(sync=True)
+
+    def __init__(
+        self, data: dict[str, Any], trials: Sequence[tuple[Any, ...]], **settings: Any
+    ) -> None:
+        """Take the data, settings to check in the order of ``displayed``, and the first setting."""
+        super().__init__(**settings)
+        self.data = data
+        names = inspect.signature(self.displayed).parameters
+        self.checks = [
+            {"settings": dict(zip(names, trial, strict=True)), "values": self.displayed(*trial)}
+            for trial in trials
+        ]
+
+    def displayed(self, *args: Any, **kwargs: Any) -> Values:
+        """The text of each value that the page shows for a setting."""
+        raise NotImplementedError
 
 
 def packed(array: NDArray[Any]) -> str:
@@ -54,7 +81,7 @@ def pictures(images: ArrayLike, what: str) -> NDArray[np.uint8]:
     """Return images as (N, H, W, 3) bytes.
 
     Raises:
-        DeSTSegError: the shape or type is another.
+        DeSTSegError: shape or type differ.
     """
     stack = np.asarray(images)
     if stack.ndim != 4 or stack.shape[3] != 3 or stack.dtype != np.uint8 or stack.size == 0:
@@ -66,7 +93,7 @@ def pictures(images: ArrayLike, what: str) -> NDArray[np.uint8]:
 
 
 def titles(names: Sequence[str] | None, count: int) -> list[str]:
-    """What stands below each of ``count`` pictures; of a folder's name, ``bent_leg``, the words.
+    """The title of each of ``count`` pictures; a folder's name becomes words: "bent leg".
 
     Raises:
         DeSTSegError: there are more names than pictures, or fewer.
@@ -86,7 +113,7 @@ def painted(stack: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uin
     """
     count, height, width, _ = stack.shape
     sheet = Image.fromarray(stack.reshape(count * height, width, 3))
-    # Pillow's usual choice, median cut, spends all on a plate's greys and makes its rust grey too.
+    # Median cut, Pillow's default, spends all colours on a plate's greys and makes its rust grey.
     cover = Image.Quantize.MAXCOVERAGE
     few = sheet.quantize(256, method=cover, kmeans=3, dither=Image.Dither.NONE)
     colours = np.zeros((256, 3), np.uint8)
@@ -96,7 +123,7 @@ def painted(stack: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uin
 
 
 def runs(numbers: NDArray[Any]) -> list[list[int]]:
-    """Where an array that is mostly 0 is not: start, length and number of each run, flattened."""
+    """Start, length and number of each run of one number other than 0, in the flattened array."""
     flat = numbers.ravel()
     starts = np.flatnonzero(np.diff(flat, prepend=0))
     lengths = np.diff(starts, append=flat.size)
@@ -105,7 +132,7 @@ def runs(numbers: NDArray[Any]) -> list[list[int]]:
 
 
 def levels_of(values: NDArray[Any]) -> tuple[NDArray[np.uint8], float, float]:
-    """Bring values to 256 levels; and the lowest and highest value, which are levels 0 and 255."""
+    """Values as 256 levels, with the lowest and highest value, which are levels 0 and 255."""
     low, high = float(values.min()), float(values.max())
     scaled = (values.astype(np.float64) - low) / (high - low or 1.0)
     return np.rint(255 * scaled).astype(np.uint8), low, high

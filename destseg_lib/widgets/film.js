@@ -3,7 +3,7 @@
 function render({ model, el }) {
   const { width, panels, sizes, frames, steps, figures } = model.get("data");
   const box = frame(el, model, "TrainingFilm");
-  // A panel that stands still is in the first frame only.
+  // A panel that never changes is in the first frame only.
   const stills = frames[0].map(bytes);
   const pictures = frames.map((frame) => frame.map((text, p) => (text === null ? stills[p] : bytes(text))));
   const last = frames.length - 1;

@@ -1,7 +1,7 @@
 // FusionByHand: three maps weighted and summed, or switched and multiplied, against a learned one.
 
 // Chance that a faulty pixel scores above a normal one, a tie counting half; and the mean precision.
-function figures(score, faulty) {
+function metrics(score, faulty) {
   const order = [...score.keys()].sort((a, b) => score[b] - score[a]);
   let [tp, fp, area, ap] = [0, 0, 0, 0];
   for (let i = 0; i < order.length;) {
@@ -36,7 +36,7 @@ function render({ model, el }) {
     min: 0, max: 4, format: (w) => (model.get("rule") === "product" ? (w ? "in" : "out") : String(w)),
   }));
   const scale = Math.max(fine, Math.round(128 / width));
-  // Each beside its map, so that what is found is seen together with what is there.
+  // Each photograph is next to its map, so that scores and true defects are seen together.
   const views = names.map((name) => [name, `${name}, fused map`]
     .map((caption) => picture(box, width, height, caption, scale)));
   const show = values(box, { auroc: "pixel AUROC", ap: "pixel AP" });
@@ -63,7 +63,7 @@ function render({ model, el }) {
         levels.forEach((level, n) => { if (weights[n]) score[i] *= level[i]; });
       }
     }
-    const { auroc, ap } = figures(score, faulty);
+    const { auroc, ap } = metrics(score, faulty);
     let high = 0;
     for (const s of score) high = Math.max(high, s);
     names.forEach((name, n) => views[n][1].draw(

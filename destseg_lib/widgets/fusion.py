@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import anywidget
 import numpy as np
 import traitlets
 from numpy.typing import ArrayLike, NDArray
@@ -14,7 +13,7 @@ from destseg_lib.checks import check_maps, check_masks
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.metrics import pixel_ap, pixel_auroc, sort_pixels
 from destseg_lib.widgets.element import (
-    Setting,
+    Element,
     Values,
     fixed,
     levels_of,
@@ -23,14 +22,13 @@ from destseg_lib.widgets.element import (
     pictures,
     runs,
     script,
-    style,
     titles,
 )
 
 MOST = 4  # the largest weight
 
 
-class FusionByHand(anywidget.AnyWidget):
+class FusionByHand(Element):
     """Fuse the maps of three levels by hand; AUROC and AP follow.
 
     Attributes:
@@ -41,9 +39,6 @@ class FusionByHand(anywidget.AnyWidget):
     """
 
     _esm = script("fusion")
-    _css = style()
-    data = traitlets.Dict().tag(sync=True)
-    checks: traitlets.List[Any] = traitlets.List().tag(sync=True)
     rule = traitlets.Enum(["sum", "product", "learned"], "sum").tag(sync=True)
     weight1 = traitlets.Int(1, min=0, max=MOST).tag(sync=True)
     weight2 = traitlets.Int(1, min=0, max=MOST).tag(sync=True)
@@ -63,8 +58,8 @@ class FusionByHand(anywidget.AnyWidget):
         images are (N, h, w, 3) or finer by a whole number: (N, 2h, 2w, 3), for example.
 
         Raises:
-            DeSTSegError: there are not three levels, shapes or names disagree, or nothing is
-                to be ranked.
+            DeSTSegError: there are not three levels, shapes or names disagree, or the masks
+                are all of one kind.
         """
         stack = pictures(images, "images")
         count, (height, width) = len(stack), (1, 1, *np.shape(masks))[-2:]
@@ -72,7 +67,7 @@ class FusionByHand(anywidget.AnyWidget):
         if stack.shape[1:3] != (fine * height, fine * width):
             raise DeSTSegError(
                 f"The images are {stack.shape} and the masks {np.shape(masks)}; give images of the "
-                "masks' size, or of twice, three times it."
+                "masks' size, or two, three, ... times as large."
             )
         truth = check_masks(masks, (count, height, width))
         maps = [check_maps(level) for level in [*levels, *([] if learned is None else [learned])]]
@@ -86,9 +81,8 @@ class FusionByHand(anywidget.AnyWidget):
         quantised = [levels_of(level)[0] for level in maps]
         self._levels, self._truth = quantised[:3], truth
         self._learned = quantised[3] if learned is not None else None
-        super().__init__()
         colours, shown = painted(stack)
-        self.data = {
+        data = {
             "label": "Fusion by hand",
             "hint": "Can you weigh the levels so that no single one of them is better alone?",
             "height": height,
@@ -102,19 +96,11 @@ class FusionByHand(anywidget.AnyWidget):
             "names": titles(names, len(stack)),
         }
         last = ("sum", 2, 0, 3) if learned is None else ("learned", 1, 1, 1)
-        trials = [
-            ("sum", 1, 1, 1),
-            ("product", 1, 1, 1),
-            ("sum", 4, 0, 1),
-            ("product", 0, 1, 1),
-            last,
-        ]
-        keys = ("rule", "weight1", "weight2", "weight3")
-        settings: list[Setting] = [dict(zip(keys, trial, strict=True)) for trial in trials]
-        self.checks = [{"settings": s, "values": self.displayed(**s)} for s in settings]
+        trials = [("sum", 1, 1, 1), ("product", 1, 1, 1), ("sum", 4, 0, 1), ("product", 0, 1, 1)]
+        super().__init__(data, [*trials, last])
 
     def displayed(self, rule: Any, weight1: Any, weight2: Any, weight3: Any) -> Values:
-        """What the element shows for a setting, as text."""
+        """The values shown for a setting, as text."""
         curve = sort_pixels(self.fused(rule, (weight1, weight2, weight3)), self._truth)
         return {"auroc": fixed(pixel_auroc(curve), 3), "ap": fixed(pixel_ap(curve), 3)}
 
@@ -128,11 +114,8 @@ class FusionByHand(anywidget.AnyWidget):
             if self._learned is None:
                 raise DeSTSegError("No learned maps were given; choose sum or product.")
             return self._learned.astype(np.float64)
+        parts = zip(weights, (level.astype(np.float64) for level in self._levels), strict=True)
         if rule == "sum":
-            parts = zip(weights, self._levels, strict=True)
-            weighed = np.stack([w * level.astype(np.float64) for w, level in parts])
-            return np.asarray(weighed.sum(axis=0))
-        total = np.ones(self._truth.shape)
-        for weight, level in zip(weights, self._levels, strict=True):
-            total *= level if weight else 1
-        return total
+            return np.asarray(sum(w * level for w, level in parts))
+        kept = [level if w else np.ones_like(level) for w, level in parts]
+        return np.asarray(np.prod(kept, axis=0))

@@ -5,25 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import anywidget
 import numpy as np
 import traitlets
 from numpy.typing import ArrayLike, NDArray
 
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.widgets.element import (
-    Setting,
-    Values,
-    fixed,
-    packed,
-    painted,
-    pictures,
-    script,
-    style,
-)
+from destseg_lib.widgets.element import Element, Values, fixed, packed, painted, pictures, script
 
 
-class SimilarityProbe(anywidget.AnyWidget):
+class SimilarityProbe(Element):
     """Choose a place; see the cosine similarity of its features to those of all places.
 
     Features travel as whole numbers from -127 to 127, scaled by each place's largest.
@@ -34,14 +24,11 @@ class SimilarityProbe(anywidget.AnyWidget):
     """
 
     _esm = script("similarity")
-    _css = style()
-    data = traitlets.Dict().tag(sync=True)
-    checks: traitlets.List[Any] = traitlets.List().tag(sync=True)
     row = traitlets.Int(0).tag(sync=True)
     column = traitlets.Int(0).tag(sync=True)
 
     def __init__(self, image: ArrayLike, features: Sequence[ArrayLike]) -> None:
-        """Take an image (H, W, 3) of uint8 and its features (C, h, w), a level each.
+        """Take an image (H, W, 3) of uint8 and its features, (C, h, w) of each level.
 
         Raises:
             DeSTSegError: the image or a level has another shape, or a value is not finite.
@@ -49,9 +36,8 @@ class SimilarityProbe(anywidget.AnyWidget):
         picture = pictures(np.asarray(image)[None], "image")[0]
         self._height, self._width = picture.shape[:2]
         self._levels = [whole_numbers(level, n) for n, level in enumerate(features, start=1)]
-        super().__init__(row=self._height // 2, column=self._width // 2)
         colours, painting = painted(picture[None])
-        self.data = {
+        data = {
             "label": "Similarity probe",
             "hint": "Bright places look to the teacher like the one you point at.",
             "colours": packed(colours),
@@ -69,13 +55,11 @@ class SimilarityProbe(anywidget.AnyWidget):
             ],
         }
         places = ((0.5, 0.5), (0.1, 0.8), (0.9, 0.2), (0.3, 0.3), (0.99, 0.99))
-        trials: list[Setting] = [
-            {"row": int(y * self._height), "column": int(x * self._width)} for y, x in places
-        ]
-        self.checks = [{"settings": t, "values": self.displayed(**t)} for t in trials]
+        trials = [(int(y * self._height), int(x * self._width)) for y, x in places]
+        super().__init__(data, trials, row=self._height // 2, column=self._width // 2)
 
     def displayed(self, row: Any, column: Any) -> Values:
-        """What the element shows for a place, as text."""
+        """The values shown for a place, as text."""
         shown: Values = {}
         for number, found in enumerate(self.similarities(row, column), start=1):
             shown[f"mean{number}"] = fixed(float(found.mean()), 3)
@@ -83,7 +67,7 @@ class SimilarityProbe(anywidget.AnyWidget):
         return shown
 
     def similarities(self, row: int, column: int) -> list[NDArray[np.float64]]:
-        """Cosine similarity (h, w) of every place to the chosen pixel's, a level each."""
+        """Cosine similarity (h, w) of every place to the chosen pixel's, one map per level."""
         found = []
         for level in self._levels:
             height, width = level.shape[:2]

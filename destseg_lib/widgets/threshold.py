@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import anywidget
 import numpy as np
 import traitlets
 from numpy.typing import ArrayLike
@@ -14,7 +13,7 @@ from destseg_lib.checks import check_maps, check_masks
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.metrics import label_regions
 from destseg_lib.widgets.element import (
-    Setting,
+    Element,
     Values,
     fixed,
     levels_of,
@@ -23,15 +22,14 @@ from destseg_lib.widgets.element import (
     pictures,
     runs,
     script,
-    style,
     titles,
 )
 
 TOP = 256  # one above the highest level: nothing is flagged
 
 
-class ThresholdExplorer(anywidget.AnyWidget):
-    """Move the threshold; see what is outlined, counted, and where that lies on three curves.
+class ThresholdExplorer(Element):
+    """Move the threshold; see outlines, counts and the place on three curves.
 
     Anomaly maps are kept at 256 levels, which a page of this size can carry.
 
@@ -40,9 +38,6 @@ class ThresholdExplorer(anywidget.AnyWidget):
     """
 
     _esm = script("threshold")
-    _css = style()
-    data = traitlets.Dict().tag(sync=True)
-    checks: traitlets.List[Any] = traitlets.List().tag(sync=True)
     level = traitlets.Int(128, min=0, max=TOP).tag(sync=True)
 
     def __init__(
@@ -69,15 +64,14 @@ class ThresholdExplorer(anywidget.AnyWidget):
         regions, count = label_regions(check_masks(masks, scores.shape))
         if not 1 <= count <= 255 or not (regions == 0).any():
             raise DeSTSegError(
-                f"The masks show {count} regions; there must be 1 to 255 of them and some normal "
-                "pixels besides, or there is nothing to explore."
+                f"The masks show {count} regions; there must be 1 to 255 of them and other, normal "
+                "pixels, or there is nothing to explore."
             )
         self._levels, self._low, self._high = levels_of(scores)
         self._regions = regions
         self._sizes = np.bincount(regions.ravel())
-        super().__init__(level=level)
         colours, painting = painted(stack)
-        self.data = {
+        data = {
             "label": "Threshold explorer",
             "hint": "Move the threshold. Orange is what it flags, blue what is truly faulty.",
             "colours": packed(colours),
@@ -90,15 +84,14 @@ class ThresholdExplorer(anywidget.AnyWidget):
             "high": self._high,
             "names": titles(names, len(stack)),
         }
-        trials: list[Setting] = [{"level": t} for t in (0, 60, 128, 201, TOP)]
-        self.checks = [{"settings": t, "values": self.displayed(**t)} for t in trials]
+        super().__init__(data, [(t,) for t in (0, 60, 128, 201, TOP)], level=level)
 
     def displayed(self, level: Any) -> Values:
-        """What the element shows at a level, as text."""
+        """The values shown at a level, as text."""
         return self.values_at(self._low + (level / 255) * (self._high - self._low), level)
 
     def values_at(self, threshold: float, level: int | None = None) -> Values:
-        """The four counts and five figures at a score, brought to the level that it falls on."""
+        """The four counts and five metrics at a score, rounded to one of the levels."""
         if level is None:
             share = (threshold - self._low) / (self._high - self._low or 1.0)
             level = int(np.clip(np.rint(255 * share), 0, TOP))

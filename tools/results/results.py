@@ -98,13 +98,11 @@ def pages() -> dict[Path, list[str]]:
     """Each file with generated text, and the lines between its two markers."""
     tiles = RESULTS / "magnetic_tile"
     return {
-        ROOT / "README.md": [
-            *tables.drawn_categories(RESULTS / "world"),
+        ROOT / "README.md": tables.drawn_categories(RESULTS / "world"),
+        RESULTS / "README.md": [
             *tables.similarity(RESULTS / "builtin_teacher" / "similarity.json"),
             *tables.photographs(tiles),
             *speed(RESULTS / "benchmarks"),
-        ],
-        RESULTS / "README.md": [
             *tables.levels(RESULTS / "world"),
             *tables.teachers(RESULTS / "teachers"),
             *tables.studies(RESULTS / "studies"),

@@ -10,8 +10,7 @@ from typing import Any
 
 from destseg_lib.evaluation.tables import METRIC_TITLES, markdown_table
 from destseg_lib.studies.compare import LEVEL, Row, compare
-from destseg_lib.studies.run import read_folder
-from destseg_lib.studies.study import trials
+from destseg_lib.studies.records import read_folder
 
 SHOWN = ("image_auroc", "pixel_ap", "iap")  # metrics of a study
 MAPS = {
@@ -189,7 +188,7 @@ def studies(folder: Path) -> list[str]:
         ]
         where = {f"{machine(r['provenance'])}, {commit(r['provenance'])}" for r in done}
         lines += section(
-            f"{study.name}: {path.name}, {len(done)} of {len(trials(study))} runs",
+            f"{study.name}: {path.name}, {len(done)} of {len(study.keys)} runs",
             ["variant", "runs", *(METRIC_TITLES[metric] for metric in SHOWN)],
             rows,
             f"In per cent, mean ± standard deviation over seeds; then the difference to "

@@ -1,0 +1,44 @@
+"""``destseg predict``: its options and what it does."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from destseg_lib.cli.options import add_common, add_model, shipped_name
+from destseg_lib.device import resolve_device
+from destseg_lib.evaluation.predict import predict
+from destseg_lib.images.folders import find_images
+from destseg_lib.runs.run import load_run
+from destseg_lib.runs.shipped import load_pretrained
+
+
+def add_predict(parser: argparse.ArgumentParser) -> None:
+    """The options of ``destseg predict``."""
+    add = parser.add_argument
+    add("images", type=Path, nargs="+", metavar="IMAGE_OR_DIR", help="photographs, or folders")
+    add_model(parser, "a run")
+    scores = "folder for scores.json and the overlays"
+    add("--out", type=Path, required=True, metavar="DIR", help=scores)
+    good = "more good images, not used in training, to choose the threshold on"
+    add("--good", type=Path, metavar="DIR", help=good)
+    add_common(parser)
+
+
+def run_predict(options: argparse.Namespace) -> int:
+    """``destseg predict``: write scores.json and one overlay per image."""
+    device, name = resolve_device(options.device), shipped_name(options.run)
+    rows = predict(
+        load_run(options.run, device) if name is None else load_pretrained(name, device),
+        find_images(options.images),
+        options.out,
+        fpr=options.fpr,
+        good=() if options.good is None else find_images([options.good]),
+        skip_unreadable=options.skip_unreadable,
+        progress=not options.quiet,
+    )
+    decisions = [row["anomalous"] for row in rows if row["anomalous"] is not None]
+    found = f"{sum(decisions)} anomalous" if decisions else "scored but not judged"
+    images = "image" if len(rows) == 1 else "images"
+    print(f"{len(rows)} {images}, {found}: {options.out / 'scores.json'}")
+    return 0

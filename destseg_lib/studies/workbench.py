@@ -1,0 +1,100 @@
+"""Images, textures and teachers that the runs of a study share on one machine, each made once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from destseg_lib.drawn import CATEGORIES
+from destseg_lib.drawn.dataset import write_category
+from destseg_lib.files import write_whole
+from destseg_lib.images.folders import Category, find_category, find_images
+from destseg_lib.images.load import load_images
+from destseg_lib.runs.inputs import draw_textures
+from destseg_lib.teacher import Teacher, load_teacher
+
+Pixels = NDArray[np.uint8]  # (N, S, S, 3), RGB
+
+
+class Workbench:
+    """What runs share on one machine.
+
+    Args:
+        students: folder of trained students; machines may share it.
+        world: folder of drawn categories.
+        device: device of the runs.
+        decoded: folder for decoded images and drawn textures, mapped into memory, so that all
+            workers of a machine share one copy; None keeps them in this process.
+        progress: show bars.
+    """
+
+    def __init__(
+        self,
+        students: Path,
+        world: Path,
+        device: torch.device,
+        *,
+        decoded: Path | None = None,
+        progress: bool = True,
+    ) -> None:
+        self.students, self.world, self.device = students, world, device
+        self.decoded, self.progress = decoded, progress
+        self._kept: dict[object, Any] = {}
+
+    def teacher(self, name: str) -> Teacher:
+        """A teacher, as ``load_teacher`` takes it."""
+        teacher: Teacher = self._once(("teacher", name), lambda: load_teacher(name))
+        return teacher
+
+    def category(self, name: str) -> Category:
+        """A drawn category by name, or a folder."""
+        if name not in {drawn.name for drawn in CATEGORIES}:
+            found: Category = self._once(("category", name), lambda: find_category(Path(name)))
+            return found
+        self.world.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.world / f".{name}.lock"):  # another worker may be drawing it too
+            return find_category(write_category(name, self.world, progress=self.progress))
+
+    def good_images(self, name: str, size: int) -> Pixels:
+        """All good images of a category that may be trained on, (N, size, size, 3)."""
+        paths = self.category(name).train
+        pixels: Pixels = self._once(("good", name, size), lambda: self._decode(paths, size))
+        return pixels
+
+    def textures(self, folder: str | None, size: int, seed: int) -> Pixels:
+        """The images of a folder, or textures drawn from a seed, (N, size, size, 3)."""
+        if folder in (None, "procedural"):
+            drawn: Pixels = self._once(("drawn", size, seed), lambda: self._draw(size, seed))
+            return drawn
+        paths = find_images([Path(str(folder))])
+        read: Pixels = self._once(("textures", folder, size), lambda: self._decode(paths, size))
+        return read
+
+    def _once(self, key: object, make: Callable[[], Any]) -> Any:
+        if key not in self._kept:
+            self._kept[key] = make()
+        return self._kept[key]
+
+    def _decode(self, paths: Sequence[Path], size: int) -> Pixels:
+        if self.decoded is None:
+            return load_images(paths, size, progress=self.progress).pixels
+        return load_images(
+            paths, size, cache_dir=self.decoded, memory_share=0.0, progress=False
+        ).pixels
+
+    def _draw(self, size: int, seed: int) -> Pixels:
+        if self.decoded is None:
+            return draw_textures(size, seed)
+        self.decoded.mkdir(parents=True, exist_ok=True)
+        file = self.decoded / f"textures-{size}-{seed}.npy"
+        with FileLock(f"{file}.lock"):  # another worker may want the same
+            if not file.exists():
+                write_whole(file, lambda opened: np.save(opened, draw_textures(size, seed)))
+        mapped: Pixels = np.load(file, mmap_mode="r")
+        return mapped

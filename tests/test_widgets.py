@@ -1,0 +1,281 @@
+"""Elements show the values that independent code finds; tests/browser compares the pages."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import elements
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import label
+from sklearn.metrics import average_precision_score, confusion_matrix, roc_auc_score
+from sklearn.metrics.pairwise import cosine_similarity
+
+from destseg_lib import widgets
+from destseg_lib.corruption import perlin_noise, rotate
+from destseg_lib.errors import DeSTSegError
+from destseg_lib.studies.compare import compare
+from destseg_lib.widgets.element import fixed, painted, runs
+
+RNG = np.random.default_rng(7)
+IMAGES = RNG.integers(0, 256, (2, 12, 10, 3), dtype=np.uint8)
+MASKS = np.zeros((2, 12, 10), np.uint8)
+MASKS[0, 2:5, 1:6] = MASKS[1, 6:9, 3:9] = MASKS[1, 0, 0] = 1
+# Whole numbers from 0 to 255 are their own levels, so nothing is rounded here.
+MAPS = RNG.integers(0, 256, MASKS.shape).astype(float)
+MAPS[0, 11, 9], MAPS[0, 11, 8] = 0, 255
+SMALL, PICTURE, EYE = IMAGES[0, :8, :8], np.zeros((16, 16, 3), np.uint8), np.eye(4)[None]
+FRAMES = np.zeros((6, 8, 8, 3), np.uint8)
+STUDY, RECORDS = elements.study()
+
+
+def explore(images=IMAGES, maps=MAPS, masks=MASKS, names=None):
+    return widgets.ThresholdExplorer(images, maps, masks, names)
+
+
+def laboratory(image, texture):
+    return widgets.CorruptionLab(image, {"a": texture}, np.random.default_rng(0))
+
+
+def fuse(side=4, levels=3, masks=EYE):
+    return widgets.FusionByHand(np.zeros((1, side, side, 3), np.uint8), [EYE] * levels, masks)
+
+
+def film(panel=FRAMES, steps=6, columns=None):
+    return widgets.TrainingFilm(range(steps), {"map": FRAMES[:steps], "features": panel}, columns)
+
+
+@pytest.mark.parametrize("name", elements.ALL)
+def test_five_settings_travel_with_an_element_and_differ(name):
+    element = elements.ALL[name]()
+    shown = [tuple(check["values"].items()) for check in element.checks]
+    assert len(shown) >= 5
+    assert len(set(shown)) >= 4, "settings that show the same prove nothing"
+    for check in element.checks:
+        assert set(check["settings"]) <= set(element.traits(sync=True))
+        assert element.displayed(**check["settings"]) == check["values"]
+
+
+@pytest.mark.parametrize("name", elements.ALL)
+def test_a_kernel_sees_what_the_reader_changes(name):
+    element = elements.ALL[name]()
+    seen = []
+    settings = [pair for check in element.checks for pair in check["settings"].items()]
+    setting, value = next((s, v) for s, v in settings if v != getattr(element, s))
+    element.observe(lambda change: seen.append((change["name"], change["new"])), [setting])
+    element.set_state({setting: value})
+    assert seen == [(setting, value)]
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "written"),
+    [(0.0625, 3, "0.063"), (0.125, 2, "0.13"), (-0.125, 2, "-0.13"), (2, 0, "2"), (0.0, 3, "0.000"),
+     (1.005, 2, "1.00"), (float("nan"), 3, "undefined")],
+)  # fmt: skip
+def test_numbers_are_written_as_javascript_writes_them(value, digits, written):
+    assert fixed(value, digits) == written
+
+
+def test_few_colours_stay_what_they_are_and_many_come_near():
+    rng = np.random.default_rng(8)
+    own = rng.integers(0, 256, (200, 3), dtype=np.uint8)
+    images = own[rng.integers(0, 200, (2, 20, 30))]
+    colours, painting = painted(images)
+    assert colours.shape == (256, 3)
+    np.testing.assert_array_equal(colours[painting], images)
+    ramp = np.broadcast_to(np.arange(256, dtype=np.uint8)[:, None], (1, 40, 256, 3))
+    many = np.stack(np.broadcast_arrays(*np.indices((40, 256)), 128), axis=2)[None].astype(np.uint8)
+    for stack in (ramp.copy(), many):
+        colours, painting = painted(stack)
+        assert np.abs(colours[painting].astype(int) - stack).mean() < 4
+
+
+def test_a_rare_colour_is_kept():
+    rng = np.random.default_rng(4)
+    grey = np.clip(rng.normal(130, 25, (4, 64, 64, 1)), 0, 255)
+    images = np.clip(grey + rng.normal(0, 3, (4, 64, 64, 3)), 0, 255).astype(np.uint8)
+    images[2, 10:14, 20:26] = 150, 80, 40  # rust
+    colours, painting = painted(images)
+    difference = np.abs(colours[painting].astype(int) - images)
+    assert difference[2, 10:14, 20:26].max() <= 4
+    assert difference.max() <= 12
+
+
+@pytest.mark.parametrize("numbers", [[0, 0, 3, 3, 1, 0, 2], [5, 5], [0, 0], [1, 0, 0]])
+def test_runs_say_where_an_array_is_not_0(numbers):
+    filled = np.zeros(len(numbers), int)
+    for start, length, number in runs(np.array(numbers)):
+        assert number
+        filled[start : start + length] = number
+    assert filled.tolist() == numbers
+
+
+# Threshold explorer
+
+
+@pytest.mark.parametrize("threshold", [0, 1, 77, 200, 255])
+def test_counts_and_metrics_are_those_of_a_confusion_matrix(threshold):
+    shown, flagged = explore().values_at(threshold), threshold <= MAPS
+    tn, fp, fn, tp = confusion_matrix(MASKS.ravel(), flagged.ravel()).ravel()
+    assert [shown[k] for k in ("tn", "fp", "fn", "tp")] == [str(v) for v in (tn, fp, fn, tp)]
+    assert shown["recall"] == fixed(tp / (tp + fn), 3)
+    assert shown["precision"] == fixed(tp / (tp + fp), 3)
+    shares = []
+    for mask, hit in zip(MASKS, flagged, strict=True):
+        regions, count = label(mask, np.ones((3, 3)))
+        shares += [hit[regions == r].mean() for r in range(1, count + 1)]
+    assert float(shown["overlap"]) == pytest.approx(np.mean(shares), abs=6e-4)
+
+
+def test_above_all_scores_nothing_is_flagged():
+    shown = explore().displayed(256)
+    assert (shown["tp"], shown["fp"], shown["precision"]) == ("0", "0", "undefined")
+    assert shown["threshold"] == "above all"
+
+
+def test_pictures_are_called_by_words_not_by_the_names_of_folders():
+    assert explore(names=["good", "bent_leg"]).data["names"] == ["good", "bent leg"]
+    assert explore().data["names"] == ["image 1", "image 2"]
+
+
+# Corruption laboratory
+
+
+@pytest.mark.parametrize("rotation", [0, 30, -90])
+def test_the_noise_is_the_library_s(rotation):
+    lab = elements.laboratory()
+    angles = torch.from_numpy(lab._angles).float()[None]
+    noise = perlin_noise(torch.tensor([[4, 16]]), angles, 48)
+    turned = rotate(noise[:, None], torch.tensor([float(rotation)]))[0, 0]
+    np.testing.assert_allclose(lab.noise(2, 4, rotation), turned.numpy(), atol=2e-5)
+
+
+def test_full_opacity_changes_the_mask_into_texture():
+    lab = elements.laboratory()
+    inside = lab.noise(3, 3, 0) > 0.2
+    shown = lab.displayed(3, 3, 0, 20, 100, "dots")
+    change = np.abs(lab._textures["dots"] - lab._image)[inside].sum() / lab._image.size
+    assert shown["pixels"] == str(inside.sum())
+    assert float(shown["change"]) == pytest.approx(change, abs=6e-3)
+    assert lab.displayed(3, 3, 0, 20, 0, "dots")["change"] == "0.00"
+
+
+# Similarity probe
+
+
+def test_similarities_are_the_cosines():
+    rng = np.random.default_rng(8)
+    level = rng.standard_normal((24, 4, 4))
+    (found,) = widgets.SimilarityProbe(PICTURE, [level]).similarities(5, 14)
+    flat = level.reshape(24, -1).T
+    expected = cosine_similarity(flat[1 * 4 + 3][None], flat).reshape(4, 4)
+    np.testing.assert_allclose(found, expected, atol=0.02)  # features travel as 8 bits
+    assert found[1, 3] == pytest.approx(1)
+
+
+# Fusion by hand
+
+
+@pytest.mark.parametrize(
+    ("rule", "weights"),
+    [("sum", (1, 2, 3)), ("product", (1, 0, 1)), ("product", (0, 0, 0)), ("learned", (0, 0, 0))],
+)
+def test_the_metrics_of_fused_maps_are_scikit_learn_s(rule, weights):
+    fusion = elements.fusion()
+    parts = np.stack(fusion._levels).astype(float)
+    score = {
+        "sum": np.tensordot(weights, parts, 1),
+        "product": np.prod(parts ** np.sign(weights).reshape(3, 1, 1, 1), axis=0),
+        "learned": fusion._learned,
+    }[rule].ravel()
+    truth, shown = fusion._truth.ravel(), fusion.displayed(rule, *weights)
+    assert float(shown["auroc"]) == pytest.approx(roc_auc_score(truth, score), abs=6e-4)
+    assert float(shown["ap"]) == pytest.approx(average_precision_score(truth, score), abs=6e-4)
+
+
+def test_fusion_takes_photographs_finer_than_its_maps_by_a_whole_number():
+    element = fuse(12)
+    assert (element.data["fine"], element.data["width"]) == (3, 4)
+
+
+# Training film
+
+
+def test_a_picture_that_never_changes_travels_once():
+    still = film(FRAMES[:1] + 7)
+    assert [frame[1] is None for frame in still.data["frames"]] == [False] + [True] * 5
+    assert still.displayed(5)["brightness"] == "7.0"
+
+
+def test_a_film_takes_coarse_panels():
+    coarse = film(FRAMES[:, :2, :2] + 9)
+    assert list(coarse.data["sizes"]) == [(8, 8), (2, 2)]
+    assert coarse.displayed(0)["brightness"] == "9.0"
+
+
+def test_a_film_shows_the_step_and_its_numbers():
+    shown = elements.film().displayed(4)
+    assert (shown["step"], shown["loss"]) == ("80", "0.313")
+
+
+# Ablation explorer
+
+
+def test_the_ablation_explorer_shows_the_values_of_the_report():
+    explorer = elements.ablation()
+    study, records = elements.study()
+    metal = [record for record in records if record["category"] == "metal"]
+    for row in compare(replace(study, categories=("metal",)), metal, "iap"):
+        shown = explorer.displayed("metal", "iap", row.variant)
+        assert row.mean is not None and row.spread is not None
+        assert shown["mean"] == fixed(100 * row.mean, 1)
+        assert shown["spread"] == fixed(100 * row.spread, 1)
+        if row.difference is not None:
+            assert shown["verdict"] == row.difference.verdict
+            assert shown["difference"].startswith(f"{100 * row.difference.mean:+.1f} [")
+    assert explorer.displayed("tile", "iap", "cosine")["mean"] == "not run yet"
+
+
+def test_the_ablation_explorer_shows_the_papers_value_where_there_is_one():
+    explorer = elements.ablation()
+    shown = {v: explorer.displayed("tile", "iap", v)["paper"] for v in elements.study()[0].variants}
+    assert shown == {"whole": "76.4 (+0.0)", "without L1": "74.4 (-2.0)", "cosine": "no figure"}
+    assert explorer.displayed("tile", "aupro", "whole")["paper"] == "no figure"
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: explore(images=IMAGES / 255), r"give \(N, H, W, 3\) of uint8"),
+        (lambda: explore(maps=MAPS[:, :5], masks=MASKS[:, :5]), "must be of the same size"),
+        (lambda: explore(masks=0 * MASKS), "The masks show 0 regions"),
+        (lambda: explore(names=["good"]), "There are 2 images and 1 names"),
+        (lambda: laboratory(SMALL[:4], SMALL[:4]), "give a square image and at least one texture"),
+        (lambda: laboratory(SMALL, SMALL[:4]), "'a' is .* cut or scale it to the image's size"),
+        (lambda: widgets.SimilarityProbe(PICTURE, [np.zeros((1, 8, 4, 4))]),
+         "Level 1 of the features is .* without the batch"),
+        (lambda: widgets.SimilarityProbe(PICTURE, [np.full((8, 4, 4), np.inf)]),
+         "give finite values"),
+        (lambda: fuse(levels=2), "There are 2 levels"),
+        (lambda: fuse(masks=0 * EYE), "all of one kind"),
+        (lambda: fuse().displayed("learned", 1, 1, 1), "choose sum or product"),
+        *((lambda side=side: fuse(side), "of the masks' size") for side in (3, 6, 11)),
+        (lambda: film(FRAMES[:, :3, :3]), "a whole fraction"),
+        (lambda: film(FRAMES[:, :4, :2]), "a whole fraction"),
+        (lambda: film(FRAMES[:2], steps=2), "five steps or more"),
+        (lambda: film(FRAMES[:5]), "a frame in every panel"),
+        (lambda: film(columns={"loss": [1, 2, 3, 4, 5, np.nan]}), "must be finite"),
+        (lambda: widgets.AblationExplorer([(STUDY, [])]), "No run has finished"),
+        (lambda: widgets.AblationExplorer([(STUDY, RECORDS)], ["auc"]), "no metric 'auc'"),
+        (lambda: widgets.AblationExplorer(
+            [(STUDY, RECORDS), (replace(STUDY, variants={"whole": {}}, paper={}), RECORDS)]),
+         "different variants"),
+    ],
+)  # fmt: skip
+def test_impossible_elements_are_refused(make, message):
+    with pytest.raises(DeSTSegError, match=message):
+        make()
