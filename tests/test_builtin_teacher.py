@@ -14,6 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from destseg_lib.images.load import load_images
+from destseg_lib.model import to_tensor
 from destseg_lib.teacher import BUILTIN, load_teacher, normalise
 from tools.weights.distil.measure import folded_filters, likeness
 
@@ -78,7 +79,7 @@ def test_the_curve_begins_at_random_weights():
 def test_the_recorded_similarity_is_what_is_seen_on_photographs(shared, name):
     paths = sorted((shared / "data" / name).rglob("*.jpg"))[::60]
     pixels = load_images(paths, 128, progress=False).pixels
-    images = normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255)
+    images = normalise(to_tensor(pixels))
     real, mine = load_teacher(shared / REAL), load_teacher("builtin")
     with torch.no_grad():
         found = [

@@ -180,18 +180,21 @@ def test_a_target_that_lacks_parts_is_not_taken_for_a_data_set(
     assert server.requests == []
 
 
-def test_an_empty_target_is_filled(server: Server, tmp_path: Path) -> None:
-    (tmp_path / "small").mkdir()
+@pytest.mark.parametrize(
+    ("name", "content", "requests"),
+    [("small", None, 1), ("set.tar.gz", WHOLE, 0), ("set.tar.gz.partial", WHOLE, 1)],
+    ids=["empty target", "archive put there by hand", "download that ended unnoticed"],
+)
+def test_what_is_there_is_used(
+    server: Server, tmp_path: Path, name: str, content: bytes | None, requests: int
+) -> None:
+    if content is None:
+        (tmp_path / name).mkdir()
+    else:
+        (tmp_path / name).write_bytes(content)
     fetch(record_of(server, WHOLE), tmp_path)
     assert_whole(tmp_path)
-
-
-def test_an_archive_put_there_by_hand_is_used(server: Server, tmp_path: Path) -> None:
-    record = record_of(server, WHOLE)
-    (tmp_path / "set.tar.gz").write_bytes(WHOLE)
-    fetch(record, tmp_path)
-    assert_whole(tmp_path)
-    assert server.requests == []
+    assert len(server.requests) == requests
 
 
 @pytest.mark.parametrize("by_hand", [False, True])
@@ -213,29 +216,21 @@ def test_a_wrong_checksum_unpacks_nothing(server: Server, tmp_path: Path, by_han
     assert (tmp_path / "small" / "images").is_dir()
 
 
-def test_a_cut_connection_resumes_where_it_was_cut(server: Server, tmp_path: Path) -> None:
-    record = record_of(server, WHOLE)
-    half = len(WHOLE) // 2
-    server.cuts = [half]
-    fetch(record, tmp_path)
-    assert server.requests[1:] == [f"bytes={half}-"]
-    assert_whole(tmp_path)
-
-
-def test_a_server_without_ranges_starts_over(server: Server, tmp_path: Path) -> None:
-    record = record_of(server, WHOLE)
-    server.ranges = False
-    server.cuts = [len(WHOLE) // 2]
-    fetch(record, tmp_path)
-    assert len(server.requests) == 2
-    assert_whole(tmp_path)
-
-
-def test_attempts_are_counted_from_the_last_byte_gained(server: Server, tmp_path: Path) -> None:
-    record = record_of(server, WHOLE)
-    server.cuts = [10, 10, 10, 10, 10, 10, 10]  # more than three cuts, each a little further
-    fetch(record, tmp_path)
-    assert server.requests[-1] == "bytes=70-"
+@pytest.mark.parametrize(
+    ("cuts", "ranges", "last"),
+    [
+        ([100], True, 100),
+        ([100], False, 100),  # the server starts over
+        ([10] * 7, True, 70),  # more cuts than attempts, but each gets a little further
+    ],
+)
+def test_a_cut_download_is_continued(
+    server: Server, tmp_path: Path, cuts: list[int], ranges: bool, last: int
+) -> None:
+    server.cuts, server.ranges = list(cuts), ranges
+    fetch(record_of(server, WHOLE), tmp_path)
+    assert len(server.requests) == len(cuts) + 1
+    assert server.requests[-1] == f"bytes={last}-"
     assert_whole(tmp_path)
 
 
@@ -256,12 +251,6 @@ def test_a_connection_always_cut_gives_up_with_the_manual_way(
     server.cuts = []
     fetch(record, tmp_path)  # a later call goes on from the half there is
     assert server.requests[-1] == f"bytes={half}-"
-    assert_whole(tmp_path)
-
-
-def test_a_download_that_ended_unnoticed_is_finished(server: Server, tmp_path: Path) -> None:
-    (tmp_path / "set.tar.gz.partial").write_bytes(WHOLE)
-    fetch(record_of(server, WHOLE), tmp_path)
     assert_whole(tmp_path)
 
 

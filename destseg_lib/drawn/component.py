@@ -1,7 +1,7 @@
 """A power transistor mounted on a perforated board: three legs, each in its own hole.
 
-The board has many more holes than the part has legs, all alike, and a leg looks the same whichever
-hole it enters. So a leg in the wrong hole, or the whole part one hole further, looks flawless in
+The board has many more holes than the part has legs, all alike, and a leg looks the same in each
+of them. So a leg in the wrong hole, or the whole part one hole further, looks flawless in
 every detail: only the whole picture shows it.
 """
 

@@ -210,6 +210,8 @@ def _complete(task: _Task, whole: Path) -> _Unreadable:
             os.fsync(file.fileno())
             write_json(note, {"done": chunk.stop, "failed": [*unreadable.items()]})
     partial.replace(whole)
+    for leftover in whole.parent.glob(f"{note.name}*{PARTIAL}"):  # of a process that was killed
+        leftover.unlink()
     return unreadable
 
 

@@ -1,4 +1,4 @@
-"""What is looked at in a page of the built book, each as a list of what is wrong with it.
+"""Checks of a page of the built book; each returns a list of the problems it found.
 
 They are functions of a page and its address, so that the tests can also show them a broken page.
 """
@@ -42,7 +42,7 @@ def visit(
     Args:
         browser: any.
         address: of the page, http or file.
-        root: the book's own address; whatever is asked of another is refused and noted.
+        root: the book's own address; requests to other addresses are refused and noted.
         dark: the reader's system prefers dark colours.
         narrow: on a telephone.
     """
@@ -157,7 +157,7 @@ def dark_enough(page: Page) -> list[str]:
 
 
 def states(page: Page) -> dict[str, Any]:
-    """What each widget of the page carries, by its id."""
+    """The state of each widget of the page, by its id."""
     script = page.locator('script[type="application/vnd.jupyter.widget-state+json"]')
     if not script.count():
         return {}

@@ -28,6 +28,7 @@ from tqdm import tqdm
 
 from destseg_lib.device import autocast, resolve_precision
 from destseg_lib.files import write_whole
+from destseg_lib.model import to_tensor
 from destseg_lib.resnet import ResNetTrunk, initialise
 from destseg_lib.teacher import Teacher, normalise
 from tools.weights.distil.images import Pool
@@ -117,7 +118,7 @@ def similarities(trunk: nn.Module, teacher: nn.Module, images: NDArray[np.uint8]
 
 def prepared(pixels: NDArray[np.uint8]) -> Tensor:
     """(N, S, S, 3) uint8 to normalised (N, 3, S, S), channels last."""
-    return normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255)
+    return normalise(to_tensor(pixels))
 
 
 def validation_photographs(size: int = 128, count: int = 96) -> NDArray[np.uint8]:
