@@ -16,13 +16,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 import torch
+from small_study import SMALL, table
 
 from destseg_lib.drawn.dataset import ImageCounts, write_category
 from destseg_lib.studies.cluster import ADDRESS, Share, connected
@@ -40,31 +40,7 @@ pytestmark = [
     ),
 ]
 
-ONE, TWO = Share(workers=1, threads=1), Share(workers=2, threads=1)
-TABLE = """
-name = "small"
-reference = "whole"
-categories = ["{category}"]
-seeds = [0, 1]
-
-[settings]
-image_size = 32
-batch_size = 2
-"model.width" = 0.0625
-"model.segmentation_width" = 0.0625
-"student.steps" = 8
-"segmentation.steps" = 8
-precision = "fp32"
-teacher = "random"
-
-[variants.whole]
-
-[variants."without L1"]
-l1 = false
-
-[variants."without segmentation"]
-"model.segmentation" = false
-"""
+TWO = Share(workers=2, threads=1)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +48,8 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("world")
     category = write_category("metal", folder, 64, ImageCounts(6, 3, 1), progress=False)
     file = folder / "small.toml"
-    file.write_text(TABLE.format(category=category))
+    steps = {"student.steps": 8, "segmentation.steps": 8}  # long enough to be killed in
+    file.write_text(table(category, **SMALL | steps, teacher="random"))
     return file
 
 
@@ -174,35 +151,17 @@ def test_two_workers_give_the_records_of_one_process(study, alone, tmp_path):
     assert on_ray(study, tmp_path) == records
 
 
-def test_a_worker_killed_in_the_middle_of_a_run_costs_nothing(study, alone, tmp_path):
+@pytest.mark.parametrize("retries", [1, 0])
+def test_a_worker_killed_in_the_middle_of_a_run_costs_that_run(study, alone, tmp_path, retries):
     with killer() as killed:
-        records = on_ray(study, tmp_path)
+        records = on_ray(study, tmp_path, retries=retries)
     assert len(killed) == 1
-    assert timeless(records) == timeless(alone)
     assert len(lines(tmp_path)) == 6
-
-
-def test_a_run_that_takes_its_worker_with_it_is_recorded_once_it_has_had_its_tries(
-    study, alone, tmp_path
-):
-    with killer() as killed:
-        records = on_ray(study, tmp_path, retries=0)
-    assert len(killed) == 1
-    failures = [r for r in records if r["status"] == "failed"]
-    assert [(r["tries"], r["error"]) for r in failures] == [
-        (1, "WorkerDiedError: the worker's process ended (killed, or out of memory)")
-    ]
-    mended = in_process(study, tmp_path, retry_failed=True)  # either engine goes on with it
-    assert timeless(mended) == timeless(alone)
-
-
-def test_a_trial_that_fails_is_recorded_and_the_rest_goes_on(study, alone, tmp_path):
-    variants = {**study.variants, "many": {"good_images": 50}}
-    records = on_ray(replace(study, variants=variants, seeds=(0,)), tmp_path, ONE)
-    assert [r["status"] for r in records] == ["done"] * 3 + ["failed"]
-    assert "good_images is 50, and " in records[3]["error"]
-    assert (records[3]["tries"], records[3]["where"].split(":")[0]) == (2, "trial.py")
-    assert timeless(records[:3]) == timeless([r for r in alone if r["seed"] == 0])
+    failures = [(r["tries"], r["error"]) for r in records if r["status"] == "failed"]
+    died = "WorkerDiedError: the worker's process ended (killed, or out of memory)"
+    assert failures == ([] if retries else [(1, died)])
+    records = in_process(study, tmp_path, retry_failed=True)  # either engine continues
+    assert timeless(records) == timeless(alone)
 
 
 def test_a_killed_driver_goes_on_with_what_is_missing(study, file, alone, tmp_path):

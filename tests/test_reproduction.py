@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from small_study import SMALL
 
 from destseg_lib import cli
 from destseg_lib.cli import reproduce
@@ -31,16 +32,6 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import simulate_reproduction as simulated  # noqa: E402
-
-SMALL = {
-    "image_size": 32,
-    "batch_size": 2,
-    "model.width": 0.0625,
-    "model.segmentation_width": 0.0625,
-    "student.steps": 1,
-    "segmentation.steps": 1,
-    "precision": "fp32",
-}
 
 
 @pytest.fixture(scope="module")

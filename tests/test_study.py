@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_study import SMALL, table
 
 from destseg_lib import cli
 from destseg_lib.drawn.dataset import ImageCounts, write_category
@@ -29,37 +30,6 @@ from destseg_lib.studies.trial import run_trial, training_images, trials
 from destseg_lib.studies.workbench import Workbench
 
 CPU = torch.device("cpu")
-SMALL = {
-    "image_size": 32,
-    "batch_size": 2,
-    "model.width": 0.0625,
-    "model.segmentation_width": 0.0625,
-    "student.steps": 2,
-    "segmentation.steps": 2,
-    "precision": "fp32",
-    "teacher": "random",
-}
-TABLE = """
-name = "small"
-reference = "whole"
-categories = ["{category}"]
-seeds = [0, 1]
-about = "Is the test's own."
-
-[settings]
-{settings}
-
-[variants.whole]
-
-[variants."without L1"]
-l1 = false
-
-[variants."without segmentation"]
-"model.segmentation" = false
-
-[paper.whole]
-image_auroc = 98.6
-"""
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +40,8 @@ def category(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def study(category: Path, tmp_path: Path) -> Study:
-    settings = "\n".join(f'"{key}" = {json.dumps(value)}' for key, value in SMALL.items())
     file = tmp_path / "small.toml"
-    file.write_text(TABLE.format(category=category, settings=settings))
+    file.write_text(table(category, **SMALL, teacher="random"))
     return read_study(file)
 
 
@@ -145,7 +114,7 @@ def test_trials_that_differ_only_after_the_student_share_it(study):
     ],
 )
 def test_a_study_that_cannot_be_run_is_refused_before_anything_is(tmp_path, old, new, message):
-    file, text = tmp_path / "study.toml", TABLE.format(category="metal", settings="")
+    file, text = tmp_path / "study.toml", table("metal")
     assert old in text
     file.write_text(text.replace(old, new))
     with pytest.raises(DeSTSegError, match=rf"(?s)study\.toml.*{message}"):
@@ -271,17 +240,15 @@ def test_a_study_keeps_its_precision_on_another_processor(
 
 
 def test_the_mode_chooses_the_teacher_and_the_folder_keeps_it(study, tmp_path, monkeypatch, capsys):
-    settings = {key: value for key, value in study.settings.items() if key != "teacher"}
     file, out = tmp_path / "small.toml", tmp_path / "out"
-    lines = "\n".join(f'"{key}" = {json.dumps(value)}' for key, value in settings.items())
-    file.write_text(TABLE.format(category=study.categories[0], settings=lines))
+    file.write_text(table(study.categories[0], **SMALL))
     command = ["study", "run", str(file), "--out", str(out), "--seeds", "0", "--quiet"]
     assert cli.main(command) == 0
     described = json.loads((out / STUDY).read_text())
     assert described["settings"].pop("teacher") == "builtin"
     monkeypatch.setenv("DESTSEG_MODE", "full")
     (out / STUDY).write_text(json.dumps(described))  # as an older version wrote it
-    assert read_folder(out)[0].settings == settings
+    assert read_folder(out)[0].settings == SMALL
     for _ in range(2):  # the second time the folder says it itself
         assert cli.main(command) == 2
         error = capsys.readouterr().err
