@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pooch
 import psutil
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
@@ -63,8 +62,7 @@ def load_images(
         if len(paths) * task.row <= memory_share * psutil.virtual_memory().available:
             pixels, state = _in_memory(task)
         else:
-            folder = Path(cache_dir) if cache_dir is not None else Path(pooch.os_cache("destseg"))
-            pixels, state = on_disk(task, folder)
+            pixels, state = on_disk(task, Path(cache_dir) if cache_dir else _default_folder())
     failed = dict(state.failed)
     if not state.written:
         raise DeSTSegError(f"None of the {len(paths)} images can be read. The first: {failed[0]}")
@@ -79,3 +77,9 @@ def _in_memory(task: Task) -> tuple[NDArray[np.uint8], Progress]:
         pixels[state.written : now.written] = images
         state = now
     return pixels[: state.written], state
+
+
+def _default_folder() -> Path:
+    import pooch  # here, because images that fit into memory need no folder and no pooch
+
+    return Path(pooch.os_cache("destseg"))
