@@ -23,7 +23,8 @@ NOTEBOOKS = sorted(
 )
 TARGETS = {
     "help", "install", "vendor", "lint", "format", "types", "unit", "notebooks", "test", "book",
-    "page", "browser", "links", "colab", "bench", "constraints", "clean",
+    "page", "browser", "links", "colab", "bench", "gpu", "constraints",
+    "clean",
 }  # fmt: skip
 
 
