@@ -130,6 +130,12 @@ def test_the_reference_and_the_options_of_every_command_are_up_to_date():
     assert (checked.returncode, checked.stderr) == (0, "")
 
 
+def test_the_answers_to_where_would_i_change_it_are_files_of_the_library():
+    answers = re.findall(r"\? \| `([\w/]+\.py)` \|", text_of("CONTRIBUTING.md"))
+    assert len(answers) == 10
+    assert [name for name in answers if not (LIBRARY / name).is_file()] == []
+
+
 # Commands
 
 
