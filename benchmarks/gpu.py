@@ -71,16 +71,6 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS is no
 
 from datetime import UTC, datetime
 
-from destseg_lib.budget import seconds_a_step
-from destseg_lib.checkpoint import write_json
-from destseg_lib.data import find_category
-from destseg_lib.listing import find_images
-from destseg_lib.provenance import provenance
-from destseg_lib.run import Run, fingerprint
-from destseg_lib.study import Study, Trial, trials
-from destseg_lib.tables import KEYS
-from destseg_lib.trial import Workbench, run_trial
-from destseg_lib.world import Counts, draw_product
 from gpu_bundle import BUNDLE, make_bundle
 from gpu_device import Bench, Record, Save, checks, first_line, generator, speed
 
@@ -88,12 +78,23 @@ from destseg_lib import __version__
 from destseg_lib.batches import PHASES, TrainingImages
 from destseg_lib.config import ModelConfig, paper_recipe
 from destseg_lib.device import DTYPES, resolve_device, resolve_precision
+from destseg_lib.drawn.dataset import ImageCounts, draw_category
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.evaluation import evaluate_category
+from destseg_lib.evaluation.evaluate import evaluate_category
+from destseg_lib.evaluation.tables import METRIC_NAMES
+from destseg_lib.files import write_json
+from destseg_lib.images.folders import find_category, find_images
 from destseg_lib.model import DeSTSeg
+from destseg_lib.runs.budget import seconds_per_step
+from destseg_lib.runs.inputs import fingerprint_files
+from destseg_lib.runs.provenance import provenance
+from destseg_lib.runs.run import Run
+from destseg_lib.studies.study import Study
+from destseg_lib.studies.trial import Trial, run_trial, training_images, trials
+from destseg_lib.studies.workbench import Workbench
 from destseg_lib.teacher import load_teacher
 from destseg_lib.textures import procedural_textures
-from destseg_lib.training import prepare, with_steps
+from destseg_lib.training import move_to_device, with_steps
 
 RESERVE = 5.0  # seconds kept for writing records and leaving
 SHARE = 4  # one test image in so many is evaluated to learn how long all of them take
@@ -126,7 +127,7 @@ def recipe(bench: Bench, record: Record, save: Save, until: float) -> None:
                     reason = f"it needs some {needs[name]:.0f} s, and {max(left, 0):.0f} are left"
                     run |= {"status": "not started", "reason": reason}
                 else:
-                    run |= run_trial(trial, work)
+                    run |= run_trial(trial, work) | {"category": name}
                     run["provenance"] |= {
                         key: bench.where[key] for key in ("destseg_lib", "commit")
                     }
@@ -134,7 +135,7 @@ def recipe(bench: Bench, record: Record, save: Save, until: float) -> None:
             except DeSTSegError as error:
                 run |= {"status": "failed", "reason": str(error)}
             save()
-            metrics = [f"{key} {run[key]:.4f}" for key in KEYS if run.get(key) is not None]
+            metrics = [f"{key} {run[key]:.4f}" for key in METRIC_NAMES if run.get(key) is not None]
             said = ", ".join(metrics) or f"{run['status']}: {run.get('reason')}"
             print(f"  {name}, seed {trial.seed}: {said}")
 
@@ -143,9 +144,9 @@ def estimate(trial: Trial, work: Workbench) -> dict[str, float]:
     """Seconds that a run takes, from a few steps and a part of the test images."""
     precision = resolve_precision(trial.config.precision, work.device)
     config, category = replace(trial.config, precision=precision), work.category(trial.category)
-    images = TrainingImages(work.good(trial), work.textures(trial))
-    model = prepare(DeSTSeg(work.teacher(trial.teacher), config.model), work.device)
-    a_step = seconds_a_step(model, images, config, steps=5)
+    images = training_images(trial, work)
+    model = move_to_device(DeSTSeg(work.teacher(trial.teacher), config.model), work.device)
+    a_step = seconds_per_step(model, images, config, steps=5)
     begun, few = time.monotonic(), replace(category, test=category.test[::SHARE])
     evaluate_category(Run(model, config, trial.teacher, ()), few, progress=False)
     parts = {phase: getattr(config, phase).steps * a_step[phase] for phase in PHASES}
@@ -171,7 +172,8 @@ def texture_record(textures: str) -> Record:
     if textures == "procedural" or not Path(textures).exists():
         return {"name": Path(textures).name}
     paths = find_images([Path(textures)])
-    return {"name": Path(textures).name, "images": len(paths), "fingerprint": fingerprint(paths)}
+    found = {"images": len(paths), "fingerprint": fingerprint_files(paths)}
+    return {"name": Path(textures).name, **found}
 
 
 # The whole
@@ -269,7 +271,9 @@ def prepared(options: argparse.Namespace) -> Bench:
     options.out.mkdir(parents=True, exist_ok=True)
     where = provenance(device) | {"destseg_lib": __version__}
     where["commit"] = where["commit"] or options.commit
-    drawn = draw_product("component", options.size, Counts(options.batch, 0, 0), progress=False)
+    drawn = draw_category(
+        "component", options.size, ImageCounts(options.batch, 0, 0), progress=False
+    )
     textures = procedural_textures(options.batch, options.size, generator())
     return Bench(options, device, where, config, runs, TrainingImages(drawn.train, textures))
 

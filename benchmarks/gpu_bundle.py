@@ -9,12 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from destseg_lib.data import Category, find_category, read_image, read_mask
-from destseg_lib.listing import find_images
 from PIL import Image
 from safetensors.torch import save_file
 
 from destseg_lib.errors import DeSTSegError
+from destseg_lib.images.folders import Category, find_category, find_images
+from destseg_lib.images.read import read_image, read_mask
 from destseg_lib.teacher import load_teacher
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -16,12 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from destseg_lib.checkpoint import load_checkpoint, save_checkpoint, trained_weights
-from destseg_lib.pretrained import load_pretrained
-from destseg_lib.scoring import predict_maps
-from destseg_lib.study import Trial
-from destseg_lib.tables import KEYS
-from destseg_lib.world import Counts, draw_product
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
@@ -29,11 +23,17 @@ from torch.utils.flop_counter import FlopCounterMode
 from destseg_lib.batches import PHASES, Phase, TrainingImages, draw_batch
 from destseg_lib.config import METRIC_SIZE, PhaseConfig, TrainingConfig
 from destseg_lib.device import autocast
+from destseg_lib.drawn.dataset import ImageCounts, draw_category
+from destseg_lib.evaluation.tables import METRIC_NAMES
 from destseg_lib.metrics import anomaly_metrics
-from destseg_lib.model import DeSTSeg
+from destseg_lib.model import DeSTSeg, predict_maps
+from destseg_lib.runs.checkpoint import load_checkpoint, save_checkpoint
+from destseg_lib.runs.run import trained_weights
+from destseg_lib.runs.shipped import load_pretrained
+from destseg_lib.studies.trial import Trial
 from destseg_lib.teacher import load_teacher
 from destseg_lib.textures import procedural_textures
-from destseg_lib.training import LOSSES, prepare, set_mode, start_phase, train_phase
+from destseg_lib.training import LOSSES, move_to_device, start_phase, train_only, train_phase
 
 COMPILING = 20.0  # seconds; with less left compiling is not begun
 WARM_UP, BLOCKS = 3, 3  # steps before timing, and blocks of steps that are timed
@@ -63,7 +63,7 @@ class Bench:
     def model(self, seed: int = 0, *, compiled: bool = False) -> DeSTSeg:
         """An untrained model on the device."""
         model = DeSTSeg(load_teacher("builtin"), self.config.model, generator(seed))
-        return prepare(model, self.device, compile_networks=compiled)
+        return move_to_device(model, self.device, compile_networks=compiled)
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -98,8 +98,8 @@ def check(name: str, value: float, bound: float, **more: Any) -> Record:
 def agreement(bench: Bench) -> Iterator[Record]:
     """The CPU in fp32 against the device: a model that ships, and the paper's before training."""
     run, few = load_pretrained("component", CPU), min(8, bench.config.batch_size)
-    size, counts = run.config.image_size, Counts(few, few // 2, max(1, few // 4))
-    drawn = draw_product("component", size, counts, progress=False)
+    size, counts = run.config.image_size, ImageCounts(few, few // 2, max(1, few // 4))
+    drawn = draw_category("component", size, counts, progress=False)
     images = TrainingImages(drawn.train, procedural_textures(few, size, generator()))
     masks = np.kron(drawn.masks, np.ones((METRIC_SIZE // size,) * 2, np.uint8))
     shipped, paper = (replace(config, batch_size=few) for config in (run.config, bench.config))
@@ -128,7 +128,7 @@ def outputs(
     device: torch.device,
 ) -> dict[str, NDArray[np.floating[Any]]]:
     """Maps of the test images, their six metrics if there are masks, and a loss of each phase."""
-    model = prepare(copy.deepcopy(model), device)
+    model = move_to_device(copy.deepcopy(model), device)
     maps = list(predict_maps(model, test, precision=precision, progress=False))
     found = {
         "final map": np.concatenate([m.final for m in maps]),
@@ -136,7 +136,7 @@ def outputs(
     }
     if masks is not None:
         metrics = anomaly_metrics(found["final map"], masks)
-        found["metrics"] = np.array([metrics[key] for key in KEYS])
+        found["metrics"] = np.array([metrics[key] for key in METRIC_NAMES])
     for phase in PHASES:
         found[f"{phase} loss"] = np.array(loss_of(model, config, images, phase, precision))
     return found
@@ -148,7 +148,7 @@ def loss_of(
     """The loss of a phase's first batch."""
     device = next(model.student.parameters()).device
     batch = draw_batch(images, config, phase, 0, device)
-    set_mode(model, phase)
+    train_only(model, phase)
     with torch.no_grad(), autocast(device, precision):
         return float(LOSSES[phase](model, batch, config))
 
