@@ -298,7 +298,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--teacher", metavar="FILE", help="weights, or the word imagenet")
     add("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4], help="default: 0 to 4")
     add("--precisions", nargs="+", choices=DTYPES, default=["bf16", "fp16", "fp32"],
-        help="of parts a and b (all three)")  # fmt: skip
+        help="to compare, resume and time (all three)")  # fmt: skip
     add("--precision", choices=("auto", *DTYPES), default="auto", help="of part c")
     add("--device", choices=("auto", "cuda", "cpu"), default="auto")
     add("--out", type=Path, default=ROOT / "runs" / "gpu", metavar="DIR", help="for the records")

@@ -75,8 +75,7 @@ def generator(seed: int = 0) -> torch.Generator:
 
 def checks(bench: Bench, record: Record, save: Save, until: float) -> None:
     record["checks"] = []
-    half = [loss_scaling] if "fp16" in bench.options.precisions else []
-    for work in (agreement, *half, resuming):
+    for work in (agreement, loss_scaling, resuming):
         try:
             for check in work(bench):
                 record["checks"].append(check)
