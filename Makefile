@@ -17,7 +17,7 @@ BESIDE := -n $(JOBS) --maxprocesses 8
 STAGES ?= install lint types unit notebooks
 
 .DEFAULT_GOAL := help
-.PHONY: help install vendor lint format types quick unit notebooks test book page browser links colab bench \
+.PHONY: help install vendor lint format types quick unit notebooks test book page browser links colab bench gpu \
   constraints clean
 
 help: ## show this list
@@ -104,6 +104,9 @@ colab: $(STAMP) ## say where the book is published: REPO=owner/name, REF=branch 
 
 bench: $(STAMP) ## run the benchmarks, each against its plain counterpart
 	@for file in metrics corruption drawing training; do file=benchmarks/$$file.py; echo "== $$file"; $(PY) "$$file" || exit 1; done
+
+gpu: $(STAMP) ## check and time the GPU, then the paper's recipe on it: ARGS="--minutes 9 --data DIR"
+	$(PY) benchmarks/gpu.py $(ARGS)
 
 constraints: $(STAMP) ## write constraints.txt from what .venv holds now
 	@$(PY) tools/pin.py > constraints.new && mv constraints.new constraints.txt && touch $(STAMP)

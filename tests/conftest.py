@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny import TINY, tiny_model
 
-from destseg_lib import DeSTSeg, ModelConfig, TrainingConfig, load_teacher
-from destseg_lib.config import PhaseConfig
 from destseg_lib.runs.run import Run
 
 OFFLINE = Path(__file__).resolve().parent / "offline"
@@ -47,13 +46,8 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def untrained_run() -> Run:
-    """A small model at 64 pixels that was never trained, without calibration scores."""
-    phase = PhaseConfig(steps=1, lr=0.1)
-    config = TrainingConfig(
-        student=phase, segmentation=phase, model=ModelConfig(width=0.125), image_size=64,
-        batch_size=2, precision="fp32", seed=3,
-    )  # fmt: skip
-    return Run(DeSTSeg(load_teacher("random"), config.model).eval(), config, "random", ())
+    """A tiny model that was never trained, without calibration scores."""
+    return Run(tiny_model().eval(), TINY, "random", ())
 
 
 # `make` puts the guard on PYTHONPATH, which child processes inherit; a bare `pytest` gets it here.

@@ -9,17 +9,11 @@ import pytest
 import torch
 
 import destseg_lib
-from destseg_lib.cli.mode import VARIABLE, current_mode, defaults, describe
+from destseg_lib.cli.mode import VARIABLE, current_mode, default_teacher, defaults, describe
 from destseg_lib.config import RECIPES
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.teacher import load_teacher
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
-
-
-def test_a_teacher_that_nobody_named_is_the_modes_and_says_so(monkeypatch):
-    monkeypatch.delenv(VARIABLE, raising=False)
-    assert load_teacher().name == "builtin"
 
 
 @pytest.mark.parametrize("value", [None, "", "tiny"])
@@ -27,8 +21,7 @@ def test_tiny_is_the_default(monkeypatch, value):
     monkeypatch.delenv(VARIABLE, raising=False)
     if value is not None:
         monkeypatch.setenv(VARIABLE, value)
-    assert current_mode() == "tiny"
-    assert defaults(CPU).teacher == "builtin"
+    assert (default_teacher(), defaults(CPU).data) == ("builtin", None)
     assert describe().startswith("mode: tiny")
 
 
@@ -36,7 +29,7 @@ def test_full_is_the_papers_setting(monkeypatch):
     monkeypatch.setenv(VARIABLE, "full")
     chosen = defaults(CUDA)
     assert (chosen.teacher, chosen.recipe, chosen.data.name) == ("imagenet", "paper", "mvtec-ad")
-    assert describe().startswith("mode: full")
+    assert (default_teacher(), describe()[:10]) == ("imagenet", "mode: full")
 
 
 def test_a_gpu_gets_more_to_do_in_tiny_mode(monkeypatch):

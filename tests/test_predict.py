@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tiny import TINY, tiny_model
 
-from destseg_lib import DeSTSeg, DeSTSegError, ModelConfig, load_teacher
+from destseg_lib import DeSTSegError
 from destseg_lib.evaluation import predict as prediction_module
 from destseg_lib.evaluation.pictures import LINE, overlay, overlay_names, read_photograph
 from destseg_lib.evaluation.predict import predict
@@ -259,8 +260,8 @@ def test_a_photograph_keeps_its_aspect_and_orientation(tmp_path: Path) -> None:
 
 
 def test_a_student_only_model_is_shown_relative_to_its_threshold(run: Run, tmp_path: Path) -> None:
-    model = DeSTSeg(load_teacher("random"), ModelConfig(width=0.125, segmentation=False)).eval()
-    alone = replace(run, model=model, config=replace(run.config, model=model.config))
+    config = replace(TINY, model=replace(TINY.model, segmentation=False))
+    alone = replace(run, model=tiny_model(config), config=config)
     paths = photographs(tmp_path / "in", 1)
     score = predict(alone, paths, tmp_path / "a", progress=False)[0]["score"]
     brightness = []

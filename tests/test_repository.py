@@ -73,20 +73,24 @@ def part_of(path: Path) -> str:
     return path.relative_to(LIBRARY).parts[0].removesuffix(".py")
 
 
-def imported_parts(path: Path) -> set[str]:
-    """The parts of the library that a file imports, at the top or inside a function."""
+def imported_names(path: Path) -> set[str]:
+    """The dotted names that a file imports, at the top or inside a function."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
+            found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            base = "destseg_lib" if node.level else ""
-            stem = ".".join(filter(None, [base, node.module]))
-            names = [stem, *(f"{stem}.{alias.name}" for alias in node.names)]
-        else:
-            continue
-        found |= {n.split(".")[1] for n in names if n.startswith("destseg_lib.")}
-    return found & set(MAY_IMPORT)
+            stem = ".".join(filter(None, ["destseg_lib" if node.level else "", node.module]))
+            found |= {stem, *(f"{stem}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def imported_parts(path: Path) -> set[str]:
+    """The parts of the library that a file imports."""
+    names = (name.split(".") for name in imported_names(path))
+    return {name[1] for name in names if name[0] == "destseg_lib" and len(name) > 1} & set(
+        MAY_IMPORT
+    )
 
 
 SOURCES = [path for path in sorted(LIBRARY.rglob("*.py")) if path != LIBRARY / "__init__.py"]
@@ -124,6 +128,12 @@ def test_the_reference_and_the_options_of_every_command_are_up_to_date():
     command = [sys.executable, "tools/book/reference.py", "--check"]
     checked = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (checked.returncode, checked.stderr) == (0, "")
+
+
+def test_the_answers_to_where_would_i_change_it_are_files_of_the_library():
+    answers = re.findall(r"\? \| `([\w/]+\.py)` \|", text_of("CONTRIBUTING.md"))
+    assert len(answers) == 10
+    assert [name for name in answers if not (LIBRARY / name).is_file()] == []
 
 
 # Commands
@@ -237,15 +247,9 @@ def imported_packages(paths: list[Path]) -> set[str]:
     """The distributions that files import, apart from Python's and the project's own modules."""
     own = {"destseg_lib", "tools", "tests", "google", *sys.stdlib_module_names}  # google: Colab's
     own |= {path.stem for path in committed() if path.suffix == ".py"}
-    names = set()
-    for path in paths:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Import):
-                names |= {alias.name for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                names.add(node.module)
+    names = {name.split(".")[0] for path in paths for name in imported_names(path)} - own
     known = packages_distributions()
-    return {normalised(known.get(n, [n])[0]) for n in {n.split(".")[0] for n in names} - own}
+    return {normalised(known.get(name, [name])[0]) for name in names}
 
 
 def test_every_import_is_declared():
