@@ -14,20 +14,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import destseg_lib
 from destseg_lib.drawn.dataset import ImageCounts, write_category
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.evaluation.tables import METRIC_NAMES
-from destseg_lib.images.read import read_image
+from destseg_lib.images.folders import find_category
+from destseg_lib.images.read import read_image, read_mask
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 SMALL = [
-    "--device", "cpu", "--size", "32", "--batch", "4", "--width", "0.125", "--check-steps", "4",
-    "--timed-steps", "1", "--no-compile", "--precisions", "fp32", "--textures", "procedural",
-    "--teacher", "random", "--precision", "fp32", "--part-seconds", "300",
+    "--device", "cpu", "--size", "32", "--batch", "4", "--width", "0.125", "--check-steps", "2",
+    "--precisions", "fp32", "--precision", "fp32", "--textures", "procedural",
+    "--teacher", "random",
 ]  # fmt: skip
 # Everything that the library offers is imported where pooch cannot be; then the script is run.
 WITHOUT_POOCH = """
@@ -38,7 +40,8 @@ for found in pkgutil.walk_packages(destseg_lib.__path__, "destseg_lib."):
     if not found.name.endswith("__main__"):
         importlib.import_module(found.name)
 sys.path.insert(0, sys.argv.pop(1))
-import gpu
+import gpu, gpu_device
+gpu_device.TIMED = 1
 sys.exit(gpu.main())
 """
 
@@ -79,8 +82,8 @@ def whole(category: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
     """All three parts in a process of their own, without pooch: its records and its output."""
     out = tmp_path_factory.mktemp("records")
     arguments = [
-        "--minutes", "15", "--data", str(category), "--out", str(out), "--seeds", "3",
-        "--student-steps", "2", "--segmentation-steps", "2",
+        "--minutes", "60", "--data", str(category), "--out", str(out), "--seeds", "3",
+        "--steps", "2", "2",
     ]  # fmt: skip
     ran = subprocess.run(
         [sys.executable, "-c", WITHOUT_POOCH, str(BENCHMARKS), *SMALL, *arguments],
@@ -104,72 +107,78 @@ def test_every_part_writes_a_record_with_its_provenance_and_no_place_of_this_mac
         record = record_of(out, name)
         assert record["status"] == "complete"
         assert record["provenance"]["destseg_lib"] == destseg_lib.__version__
-        assert record["settings"]["data"] == ["screw"]
-        assert record["settings"]["seeds"] == [3]
+        assert {"--data", "screw", "--seeds", "3"} <= set(record["arguments"])
         assert str(tmp_path.parent) not in json.dumps(record)
-    assert "0 failed" in printed
+    assert "0 checks and runs failed" in printed
 
 
-def test_every_check_has_a_value_a_bound_and_a_verdict(whole):
-    made = {check["name"]: check for check in record_of(whole[0], "checks")["checks"]}
-    for check in made.values():
-        assert check["passed"] is True
-        assert check["value"] <= check["bound"]
-    assert len(made) == 16
-    assert made["shipped model, metrics in fp32"]["value"] == 0  # the device is the CPU itself
-    assert made["resumed weights in fp32"]["value"] == 0
-    assert made["resumed weights in fp32"]["unbroken_twice"] == 0
-    learned = made["fp16, student loss, share left after 4 steps"]
-    assert learned["value"] == learned["after"] / learned["before"]
-    assert made["fp16, student, weights moved by an overflow"]["value"] == 0
-    assert made["fp16, segmentation, scale after an overflow"]["value"] == 0.5
+def test_every_check_has_values_bounds_and_a_verdict(whole):
+    agreement, resumed = record_of(whole[0], "checks")["results"]
+    for check in (agreement, resumed):
+        assert check["status"] == "passed"
+        assert check["bounds"].keys() == check["values"].keys()
+        assert not any(check["values"].values())  # the device is the CPU itself
+    assert len(agreement["values"]) == 5
+    assert agreement["bounds"]["metrics in fp32"] == 1e-3
+    assert resumed["name"] == "stopped and resumed in fp32"
+
+
+def test_half_precision_learns_and_an_overflow_changes_nothing_but_the_scale(gpu, device, tmp_path):
+    options = gpu.parse([*SMALL, "--check-steps", "5", "--batch", "2", "--out", str(tmp_path)])
+    check = device.loss_scaling(gpu.prepare(options, torch.device("cpu")))
+    assert check["status"] == "passed"
+    assert check["values"]["student, share of the loss left"] < 0.95
+    assert check["values"]["student, weights moved by an overflow"] == 0
+    assert check["values"]["segmentation, scale after an overflow"] == 0.5
+
+
+def test_a_run_that_forgets_its_weights_does_not_pass(gpu, device, tmp_path, monkeypatch):
+    bench = gpu.prepare(gpu.parse([*SMALL, "--out", str(tmp_path)]), torch.device("cpu"))
+    monkeypatch.setattr("destseg_lib.runs.checkpoint.load_trained_weights", lambda *_: None)
+    assert device.resuming(bench, bench.config)["status"] == "failed"
 
 
 def test_every_step_is_timed(whole):
-    record = record_of(whole[0], "speed")
-    assert record["bf16_product_flop_per_second"] > 0
-    assert record["flop_a_step"]["segmentation"] > record["flop_a_step"]["student"] > 1e6
-    assert [step["phase"] for step in record["steps"]] == ["student", "segmentation"]
-    for step in record["steps"]:
-        share = record["flop_a_step"][step["phase"]] / step["seconds_a_step"]
-        share /= record["bf16_product_flop_per_second"]
+    steps = record_of(whole[0], "speed")["results"]
+    assert [step["name"] for step in steps] == ["student, fp32", "segmentation, fp32"]
+    assert steps[1]["flop_per_step"] > steps[0]["flop_per_step"] > 1e6
+    for step in steps:
+        share = step["flop_per_step"] / step["seconds_per_step"]
+        share /= step["bf16_product_flop_per_second"]
         assert step["share_of_bf16_product"] == pytest.approx(share)
-        assert step["images_per_second"] == pytest.approx(4 / step["seconds_a_step"])
+        assert step["images_per_second"] == pytest.approx(4 / step["seconds_per_step"])
 
 
 def test_what_cannot_be_timed_says_why(gpu, device, tmp_path, monkeypatch):
     def broken(*arguments: object) -> None:
         raise RuntimeError("out of memory: of 8 GiB\nfour are left")
 
-    monkeypatch.setattr(device, "timed", broken)
-    monkeypatch.setattr(device, "flop_a_step", lambda bench, phase: 1)
-    monkeypatch.setattr(device, "COMPILING", 1e6)
-    arguments = [argument for argument in SMALL if argument != "--no-compile"]
-    assert gpu.main([*arguments, "--parts", "b", "--out", str(tmp_path)]) == 0
-    eager, compiled = record_of(tmp_path, "speed")["steps"][::2]
-    assert eager["skipped"] == "RuntimeError: out of memory: of 8 GiB"
-    assert "too few to compile" in compiled["skipped"]
+    monkeypatch.setattr(device, "time_steps", broken)
+    assert gpu.main([*SMALL, "--parts", "b", "--out", str(tmp_path)]) == 0
+    results = record_of(tmp_path, "speed")["results"]
+    assert [step["reason"] for step in results] == ["RuntimeError: out of memory: of 8 GiB"] * 2
 
 
 def test_every_seed_is_trained_and_both_maps_are_measured(whole):
     record = record_of(whole[0], "recipe")
-    (run,) = record["runs"]
+    (run,) = record["results"]
     assert (run["category"], run["seed"], run["status"]) == ("screw", 3, "done")
     assert all(0 <= run[key] <= 1 and 0 <= run["cosine_product"][key] <= 1 for key in METRIC_NAMES)
     assert run["config"]["rotation"] == "full"  # by the category's name
     assert run["config"]["student"]["lr"] == 0.4
     assert run["config"]["recipe"] == "paper"
     assert set(run["seconds"]) == {"setup", "student", "segmentation", "evaluation"}
-    assert run["provenance"]["commit"] == record["provenance"]["commit"]
-    assert record["estimates"]["screw"]["whole"] > sum(run["seconds"].values()) / 10
+    assert run["estimated_seconds"] > 10
+    assert run["texture_images"] == 512
 
 
 def test_a_seed_that_cannot_be_finished_is_not_started(gpu, category, tmp_path, monkeypatch):
-    monkeypatch.setattr(gpu, "estimate", lambda trial, work: {"whole": 3600.0})
+    monkeypatch.setattr(gpu, "estimate", lambda trial, work: 3600.0)
     arguments = ["--parts", "c", "--seeds", "0", "1", "--data", str(category)]
     assert gpu.main([*SMALL, *arguments, "--out", str(tmp_path)]) == 0
-    runs = record_of(tmp_path, "recipe")["runs"]
-    assert [run["seed"] for run in runs if run["status"] == "not started"] == [0, 1]
+    runs = record_of(tmp_path, "recipe")["results"]
+    assert [run["name"] for run in runs] == ["screw, seed 0", "screw, seed 1"]
+    assert {run["status"] for run in runs} == {"not started"}
     assert "it needs some 3600 s, and 5" in runs[0]["reason"]
 
 
@@ -177,12 +186,12 @@ def test_a_run_that_diverges_is_recorded_as_failed(gpu, category, tmp_path, monk
     def diverge(*arguments: object) -> None:
         raise DeSTSegError("the loss is nan")
 
-    monkeypatch.setattr(gpu, "estimate", lambda trial, work: {"whole": 1.0})
+    monkeypatch.setattr(gpu, "estimate", lambda trial, work: 1.0)
     monkeypatch.setattr(gpu, "run_trial", diverge)
     arguments = ["--parts", "c", "--data", str(category), "--out", str(tmp_path), "--seeds", "0"]
     assert gpu.main([*SMALL, *arguments]) == 1
-    (run,) = record_of(tmp_path, "recipe")["runs"]
-    assert (run["status"], run["reason"]) == ("failed", "the loss is nan")
+    (run,) = record_of(tmp_path, "recipe")["results"]
+    assert (run["status"], run["reason"]) == ("failed", "DeSTSegError: the loss is nan")
 
 
 def test_no_part_outlasts_the_time_there_is(gpu, category, tmp_path):
@@ -190,25 +199,23 @@ def test_no_part_outlasts_the_time_there_is(gpu, category, tmp_path):
     assert gpu.main([*SMALL, *arguments]) == 0
     for name in ("checks", "speed", "recipe"):
         record = record_of(tmp_path, name)
-        assert (record["status"], record["reason"]) == ("stopped", "its 0 s were up")
+        assert (record["status"], record["reason"]) == ("stopped", "its time was up")
 
 
 def test_a_failed_check_fails_the_script(gpu, device, tmp_path, monkeypatch, capsys):
-    def wrong(bench: object) -> Any:
-        yield device.check("too far", 2.0, 1.0)
-        yield device.check("no number", float("nan"), 1.0)
+    def broken(*arguments: object) -> None:
         raise RuntimeError("broke\noff")
 
-    monkeypatch.setattr(device, "agreement", wrong)
-    monkeypatch.setattr(device, "resuming", lambda bench: [device.check("right", 1.0, 1.0)])
-    monkeypatch.setattr(device, "loss_scaling", lambda bench: [])
-    arguments = ["--parts", "a", "--out", str(tmp_path)]
-    assert gpu.main([*SMALL, *arguments]) == 1
-    made = record_of(tmp_path, "checks")["checks"]
-    assert [check["passed"] for check in made] == [False, False, False, True]
-    assert made[1]["value"] == "nan"
-    assert made[2]["error"] == "RuntimeError: broke"
-    assert "3 failed" in capsys.readouterr().out
+    found = {"right": (1.0, 1.0), "no number": (float("nan"), 1.0)}
+    monkeypatch.setattr(device, "agreement", lambda bench: device.verdict(found))
+    monkeypatch.setattr(device, "resuming", broken)
+    assert gpu.main([*SMALL, "--parts", "a", "--out", str(tmp_path)]) == 1
+    one, other = record_of(tmp_path, "checks")["results"]
+    assert (one["status"], one["values"]) == ("failed", {"right": 1.0, "no number": "nan"})
+    assert (other["status"], other["reason"]) == ("failed", "RuntimeError: broke")
+    assert "2 checks and runs failed" in capsys.readouterr().out
+    assert device.verdict({"right": (1.0, 1.0)})["status"] == "passed"
+    assert device.verdict({"too far": (2.0, 1.0)})["status"] == "failed"
 
 
 @pytest.mark.parametrize(
@@ -232,19 +239,24 @@ def test_what_cannot_be_begun_is_refused_at_once(gpu, category, tmp_path, capsys
     assert said in capsys.readouterr().err
 
 
-def test_what_this_python_lacks_is_named_before_any_work():
-    program = "import sys; sys.modules |= {'scipy': None, 'PIL': None}; import gpu"
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        ("import sys; sys.modules['torch'] = None", "torch"),
+        (
+            "import sys, types; sys.modules['torch'] = types.SimpleNamespace(__version__='2.5.1')",
+            "torch is 2.5.1",
+        ),
+    ],
+)
+def test_what_this_python_lacks_is_named_before_any_work(spoil, said):
     ran = subprocess.run(
-        [sys.executable, "-c", program], cwd=BENCHMARKS, capture_output=True, text=True, check=False
-    )
+        [sys.executable, "-c", f"{spoil}; import gpu"],
+        cwd=BENCHMARKS, capture_output=True, text=True, check=False,
+    )  # fmt: skip
     assert ran.returncode == 2
-    assert ran.stderr == "error: this Python lacks scipy, pillow\n"
-
-
-def test_a_torch_that_is_too_old_is_refused(gpu, monkeypatch):
-    assert gpu.lacking() == []
-    monkeypatch.setattr(gpu.metadata, "version", lambda name: "2.5.1+cu121")
-    assert gpu.lacking() == ["torch 2.6 or newer (it has 2.5.1+cu121)"]
+    assert said in ran.stderr.partition(";")[0]
+    assert "torch 2.6 or newer, numpy, scipy, pillow" in ran.stderr
 
 
 # The bundle
@@ -264,38 +276,34 @@ def test_a_bundle_holds_the_same_pixels_and_is_found_without_being_named(
             Image.new("RGB", (8, 8), (n, n, n)).save(textures / name / f"{n}.png")
     sources = ["--data", str(category), "--textures", str(textures), "--teacher", "random"]
     assert gpu.main(["--bundle", "transistor", *sources]) == 0
-    assert "together" in capsys.readouterr().out
-    kept = gpu.find_category(bundle / "transistor")
-    for one, other in zip(kept.train, gpu.find_category(category).train, strict=True):
+    assert "MiB" in capsys.readouterr().out
+    kept, source = find_category(bundle / "transistor"), find_category(category)
+    for one, other in zip(kept.train, source.train, strict=True):
         assert one.suffix == ".webp"
         np.testing.assert_array_equal(read_image(one, 64), read_image(other, 64))
-    assert kept.has_masks
+    for one, other in zip(kept.test, source.test, strict=True):
+        if other.mask:
+            np.testing.assert_array_equal(
+                *(read_mask(m, 64).pixels for m in (one.mask, other.mask))
+            )
     chosen = sorted(p.relative_to(bundle / "common") for p in bundle.glob("common/textures/*/*"))
     assert [str(path) for path in chosen] == [
-        f"textures/{name}.png" for name in ("a/0", "a/3", "b/0", "b/2", "b/4")
+        f"textures/{name}.png" for name in ("a/0", "a/2", "a/4", "b/1", "b/3")
     ]
     options = gpu.parse([])
     assert options.data == [str(bundle / "transistor")]
     assert options.teacher == str(bundle / "common" / "random.safetensors")
     monkeypatch.setattr(bundling, "LARGEST", 2**20)
     assert gpu.main(["--bundle", "transistor", *sources]) == 2
-    assert "below 1 MiB" in capsys.readouterr().err
+    assert "smaller than 1 MiB" in capsys.readouterr().err
     sources[1] = str(bundle / "transistor")
     assert gpu.main(["--bundle", "screw", *sources]) == 2
     assert "cannot come from there" in capsys.readouterr().err
     assert kept.train[0].exists()
 
 
-def test_without_data_and_bundle_part_c_is_skipped_and_says_why(gpu, tmp_path, monkeypatch):
+def test_without_data_and_bundle_part_c_says_what_it_lacks(gpu, tmp_path, monkeypatch):
     monkeypatch.setattr(gpu, "BUNDLE", tmp_path / "bundle")
     assert gpu.main([*SMALL, "--parts", "c", "--out", str(tmp_path)]) == 0
-    record = record_of(tmp_path, "recipe")
-    assert (record["status"], record["runs"]) == ("skipped", [])
-    assert "--data" in record["reason"]
-
-
-def test_few_files_are_taken_once(bundling):
-    paths = tuple(Path(f"{name}/{n}") for name in "ab" for n in range(2))
-    assert bundling.evenly(paths, 10) == list(paths)
-    with pytest.raises(DeSTSegError):
-        bundling.make_bundle("common", ["somewhere"], "", "random")
+    (result,) = record_of(tmp_path, "recipe")["results"]
+    assert (result["status"], result["name"]) == ("not started", "neither --data nor a bundle")
