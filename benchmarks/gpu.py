@@ -17,15 +17,16 @@ b, speed.json: images per second of a step of both phases in bf16, fp16 and fp32
 c, recipe.json: the paper's recipe on each folder of ``--data`` in turn, as many seeds as fit.
 
 Parts a and b draw the images they need. ``--minutes`` covers everything, from the first import on:
-parts a and b are each stopped after a sixth of it, part c at its end. Part c starts no seed that it
-cannot finish, by its own estimate from steps timed on the spot. The exit status is 0; 1 if a check
-or a run failed; 2 if nothing could be begun.
+the last part is stopped at its end, a part before it after a sixth of it. Part c starts no seed
+that it cannot finish, by its own estimate from steps timed on the spot. The exit status is 0; 1 if
+a check or a run failed; 2 if nothing could be begun.
 
 ``--bundle NAME --data DIR --textures DIR --teacher FILE`` copies what part c needs into
 ``runs/gpu-bundle``: the images of the category ``--data`` to the folder NAME, as lossless WebP, and
-to ``common``, which all categories share, the teacher and 200 textures, taken evenly. A checkout,
-``common`` and one category stay below 60 MiB together. Without ``--data``, ``--textures`` and
-``--teacher`` part c takes the transistor and what is in ``common``.
+to ``common``, which all categories share, the teacher and 200 textures, taken evenly. ``common``
+and one category stay below 36 MiB. Without ``--data``, ``--textures`` and ``--teacher`` part c
+takes the transistor and what is in ``common``. Where git cannot be asked, ``--commit`` says which
+commit the records belong to.
 """
 
 from __future__ import annotations
@@ -161,8 +162,8 @@ def main(arguments: list[str] | None = None, started: float | None = None) -> in
         given = [Path(argument).name for argument in arguments or sys.argv[1:]]
         last, failed = started + 60 * options.minutes - RESERVE, 0
         for part in sorted(set(options.parts)):
-            # Parts a and b take a sixth of the time at most.
-            until = last if part == "c" else min(last, time.monotonic() + 10 * options.minutes)
+            soon = min(last, time.monotonic() + 10 * options.minutes)  # a sixth of the time
+            until = last if part == max(options.parts) else soon
             jobs = {"a": checks(bench), "b": speed(bench), "c": recipe(planned, work, until)}[part]
             record = {"part": part, "arguments": given, "provenance": where}
             run_part(options.out / f"{PARTS[part]}.json", jobs, record, until)

@@ -34,7 +34,7 @@ def make_bundle(name: str, data: list[str], textures: str, teacher: str) -> None
     if Path(name).name != name or name in ("common", "..") or len(data) != 1:
         raise DeSTSegError("--bundle needs the name of a category and, with --data, its folder")
     if any(Path(path).resolve().is_relative_to(BUNDLE) for path in (*data, textures, teacher)):
-        raise DeSTSegError(f"what is copied to {BUNDLE} cannot come from there")
+        raise DeSTSegError(f"--bundle needs --data, --textures and --teacher from outside {BUNDLE}")
     category, found = find_category(Path(data[0])), find_images([Path(textures)])
     weights = load_teacher(teacher).trunk.state_dict()
     folder, common = BUNDLE / name, BUNDLE / "common"
