@@ -39,6 +39,7 @@ def test_a_picture_of_all_colours_stays_as_it_is():
     assert book_pages.lightened(png(noise)) == png(noise)
 
 
+@pytest.mark.slow
 def test_a_figure_full_of_photographs_becomes_a_jpeg_and_the_page_shows_that(tmp_path):
     rng = np.random.default_rng(3)
     smooth = np.kron(rng.integers(60, 190, (10, 12, 3)), np.ones((50, 50, 1)))

@@ -107,6 +107,7 @@ def test_words_code_and_pictures_make_the_reading_time(chapter):
     assert chapters.reading_minutes(chapter(lines, mystnb=figure, tags=["hide-cell"])) == 2
 
 
+@pytest.mark.slow
 def test_time_and_memory_are_those_of_the_kernel(chapter):
     path = chapter("import time; time.sleep(1); big = bytearray(300_000_000)")
     found = chapters.measure(path)

@@ -98,6 +98,7 @@ def refused(capsys: pytest.CaptureFixture[str], *command: str) -> str:
     return message
 
 
+@pytest.mark.slow
 def test_commands_start_without_torchvision_whose_import_takes_seconds():
     script = "import sys, destseg_lib.cli; print([n for n in sys.modules if 'vision' in n])"
     told = subprocess.run(

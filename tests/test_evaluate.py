@@ -333,6 +333,7 @@ def test_several_categories_and_their_mean(untrained_run: Run, several: Path) ->
     json.dumps(found, allow_nan=False)
 
 
+@pytest.mark.slow
 def test_each_category_is_measured_with_its_own_run(several: Path, tmp_path: Path) -> None:
     with pytest.raises(DeSTSegError, match=r"There is no run in .*missing nor in .*bolt"):
         evaluate(tmp_path / "missing", several, device=CPU, progress=False)

@@ -114,6 +114,7 @@ MOMENTS = [{"step": 1 + round(k * (2 * STEPS - 1) / 7)} for k in range(8)] + [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", MOMENTS, ids=lambda m: "-".join(map(str, *m.items())))
 def test_a_killed_run_ends_with_the_same_bits(
     moment: dict[str, int], run_job: Job, unbroken: Path, tmp_path: Path
@@ -130,6 +131,7 @@ def test_a_killed_run_ends_with_the_same_bits(
 SYNCS = 2 * (2 + 2 * STEPS // EVERY + 2) + 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sync", range(1, SYNCS + 1))
 def test_a_run_killed_as_a_file_reaches_the_disk_ends_with_the_same_bits(
     sync: int, run_job: Job, unbroken: Path, tmp_path: Path
@@ -147,6 +149,7 @@ def test_no_file_reaches_the_disk_unnoticed_by_these_tests(run_job: Job, tmp_pat
     assert run_job(tmp_path / "run", {"sync": SYNCS + 1}) == 0
 
 
+@pytest.mark.slow
 def test_a_run_killed_again_and_again_ends_with_the_same_bits(
     run_job: Job, unbroken: Path, tmp_path: Path
 ) -> None:
@@ -157,6 +160,7 @@ def test_a_run_killed_again_and_again_ends_with_the_same_bits(
     check_same(out, unbroken)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_command_ended_from_outside_at_any_time_ends_with_the_same_bits(
     number: signal.Signals, photographs: Path, run_job: Job, unbroken: Path, tmp_path: Path
@@ -185,6 +189,7 @@ def test_a_command_ended_from_outside_at_any_time_ends_with_the_same_bits(
     check_same(out, unbroken)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("step", "number"),
     [(1, signal.SIGTERM), (5, signal.SIGINT), (12, signal.SIGINT), (17, signal.SIGTERM)],
@@ -203,6 +208,7 @@ def test_an_interrupt_saves_the_current_step_and_resume_ends_with_the_same_bits(
     check_same(out, unbroken)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.001, 0.9])
 def test_a_disk_that_takes_no_more_keeps_the_previous_checkpoint(
     share: float, run_job: Job, unbroken: Path, tmp_path: Path
@@ -271,6 +277,7 @@ def elsewhere(photographs: Path, tmp_path: Path) -> Path:
     return shutil.copytree(photographs, tmp_path / photographs.name)
 
 
+@pytest.mark.slow
 def test_resume_goes_on_where_the_same_photographs_are_elsewhere(
     run_job: Job, elsewhere: Path, unbroken: Path, tmp_path: Path
 ) -> None:
@@ -280,6 +287,7 @@ def test_resume_goes_on_where_the_same_photographs_are_elsewhere(
     check_same(out, unbroken)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -318,6 +326,7 @@ def test_resume_refuses_other_images(
     assert message in printed and "give the same --data and --textures" in printed
 
 
+@pytest.mark.slow
 def test_an_unfinished_run_is_not_measured(
     run_job: Job, photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -331,6 +340,7 @@ def test_an_unfinished_run_is_not_measured(
     assert "is not finished" in message and "--resume" in message
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_refused(
     run_job: Job, photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -244,6 +244,7 @@ def test_on_colab_the_first_cell_installs_the_library_and_leaves_torch_alone(pro
     assert "Installing" not in again.stdout
 
 
+@pytest.mark.slow
 def test_elsewhere_the_first_cell_installs_nothing(project, bare):
     source = "".join(cell(load(project), "setup")["source"])
     here = {k: v for k, v in os.environ.items() if k != "COLAB_RELEASE_TAG"}

@@ -237,6 +237,7 @@ def test_a_schedule_worked_out_by_hand():
 # The command
 
 
+@pytest.mark.slow
 def test_the_command_estimates_runs_resumes_and_reports(root, tmp_path, monkeypatch, capsys):
     out = tmp_path / "out"
     command = [

@@ -31,11 +31,13 @@ def check(root: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_the_readme_shows_what_the_records_say() -> None:
     done = check(ROOT)
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_a_changed_record_makes_the_readme_stale(tmp_path: Path) -> None:
     for name in ("tools", "results"):
         shutil.copytree(ROOT / name, tmp_path / name)

@@ -164,6 +164,7 @@ def test_a_study_trains_each_student_once_and_records_every_trial(study, tmp_pat
     assert all(r["image_auroc"] == r["cosine_product"]["image_auroc"] for r in product)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [0, 2, 5])
 def test_a_killed_study_goes_on_with_only_what_is_missing(study, tmp_path, monkeypatch, after):
     whole = run(study, tmp_path / "whole")
