@@ -119,8 +119,12 @@ class DeSTSeg(nn.Module):
 
     def forward(self, images: Tensor) -> AnomalyMaps:
         """Maps of normalised images (B, 3, H, W) at a quarter of their size."""
-        size = quarter(images)
-        teacher, student = self.features(images)
+        return self.maps(*self.features(images), quarter(images))
+
+    def maps(
+        self, teacher: tuple[Tensor, ...], student: tuple[Tensor, ...], size: tuple[int, int]
+    ) -> AnomalyMaps:
+        """Maps ``(B, 1, *size)`` from normalised features."""
         student_map = self.student_map(teacher, student, size)
         if self.segmentation is None:
             return AnomalyMaps(student_map, student_map)

@@ -13,7 +13,6 @@ from destseg_lib.evaluation.evaluate import evaluate
 from destseg_lib.evaluation.result import Evaluation, Summary
 from destseg_lib.evaluation.tables import results_table
 from destseg_lib.files import write_json
-from destseg_lib.runs.shipped import load_pretrained
 
 
 def add_evaluate(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +26,7 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     )
     add("--json", type=Path, metavar="FILE", help="write all metrics to this file")
     add("--figures", type=Path, metavar="DIR", help="write pictures of the best and worst cases")
+    shared.add_runtime(parser)
     shared.add_common(parser)
 
 
@@ -42,9 +42,9 @@ def run_evaluate(options: argparse.Namespace) -> int:
         if file is not None:
             write_json(file, results.to_dict())
 
-    device, name = resolve_device(options.device), shared.shipped_name(options.run)
+    device = resolve_device(options.device)
     results = evaluate(
-        options.run if name is None else load_pretrained(name, device),
+        shared.loaded_run(options, device) or options.run,
         shared.data_folder(options, shared.drawn_category_of(options.run)),
         device=device,
         fpr=options.fpr,

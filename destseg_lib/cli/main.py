@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 from destseg_lib.cli.download import add_download, run_download
 from destseg_lib.cli.evaluate import add_evaluate, run_evaluate
+from destseg_lib.cli.export import add_export, run_export
 from destseg_lib.cli.make_data import add_make_data, run_make_data
 from destseg_lib.cli.mode import describe
 from destseg_lib.cli.predict import add_predict, run_predict
@@ -29,6 +30,7 @@ COMMANDS: tuple[tuple[str, str, AddOptions, Run], ...] = (
     ("train", "Learn what good photographs look like.", add_train, run_train),
     ("evaluate", "Measure a run on labelled test images.", add_evaluate, run_evaluate),
     ("predict", "Score photographs and outline defects.", add_predict, run_predict),
+    ("export", "Write a run as one ONNX file.", add_export, run_export),
     ("make-data", "Draw categories that need no download.", add_make_data, run_make_data),
     ("study", "Compare variants over categories and seeds.", add_study, run_study_command),
     ("reproduce", "Run the paper's tables 4 to 6 on MVTec AD.", add_reproduce, run_reproduce),

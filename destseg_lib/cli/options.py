@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import get_args
+
+import torch
 
 from destseg_lib.cli.mode import defaults
 from destseg_lib.device import resolve_device
 from destseg_lib.drawn import CATEGORIES
 from destseg_lib.drawn.dataset import WORLD, write_category
 from destseg_lib.errors import DeSTSegError
+from destseg_lib.runs.exported import SUFFIX, AnyRun, Runtime, load_exported
 from destseg_lib.runs.run import CONFIG, read_run
+from destseg_lib.runs.shipped import load_pretrained
 
 DRAWN = tuple(category.name for category in CATEGORIES)
 NAMES = ", ".join(DRAWN)
@@ -26,7 +31,7 @@ def add_data(parser: argparse.ArgumentParser, what: str) -> None:
 
 def add_model(parser: argparse.ArgumentParser, what: str) -> None:
     """The options that name a trained model and set its threshold; ``--run`` takes ``what``."""
-    run = f"{what}, or pretrained:NAME for the model of a drawn category that ships"
+    run = f"{what}, an exported .onnx file, or pretrained:NAME for a model that ships"
     parser.add_argument("--run", type=Path, required=True, metavar="RUN", help=run)
     parser.add_argument(
         "--fpr",
@@ -35,6 +40,12 @@ def add_model(parser: argparse.ArgumentParser, what: str) -> None:
         help="false-positive rate of the threshold (default: 0.01, or the smallest rate that the "
         "held-out images can resolve)",
     )
+
+
+def add_runtime(parser: argparse.ArgumentParser) -> None:
+    """The option that chooses what computes an exported model."""
+    what = "what computes a run that is an .onnx file (default: onnxruntime)"
+    parser.add_argument("--runtime", choices=get_args(Runtime), default="onnxruntime", help=what)
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:
@@ -78,6 +89,20 @@ def shipped_name(run: Path) -> str | None:
     """The name in ``pretrained:NAME``; None for a folder."""
     scheme, colon, name = str(run).partition(":")
     return name if colon and scheme == "pretrained" else None
+
+
+def loaded_run(options: argparse.Namespace, device: torch.device) -> AnyRun | None:
+    """The model that ``--run`` names, if it is one that ships or an exported one; else None.
+
+    Raises:
+        DeSTSegError: there is no such model, or it cannot be read.
+    """
+    name = shipped_name(options.run)
+    if name is not None:
+        return load_pretrained(name, device)
+    if options.run.suffix == SUFFIX:
+        return load_exported(options.run, options.runtime)
+    return None
 
 
 def drawn_category_of(run: Path) -> str | None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from destseg_lib.cli.options import add_common, add_model, shipped_name
+from destseg_lib.cli.options import add_common, add_model, add_runtime, loaded_run
 from destseg_lib.device import resolve_device
 from destseg_lib.evaluation.predict import predict
 from destseg_lib.images.folders import find_images
 from destseg_lib.runs.run import load_run
-from destseg_lib.runs.shipped import load_pretrained
 
 
 def add_predict(parser: argparse.ArgumentParser) -> None:
@@ -22,14 +21,15 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
     add("--out", type=Path, required=True, metavar="DIR", help=scores)
     good = "more good images, not used in training, to choose the threshold on"
     add("--good", type=Path, metavar="DIR", help=good)
+    add_runtime(parser)
     add_common(parser)
 
 
 def run_predict(options: argparse.Namespace) -> int:
     """``destseg predict``: write scores.json and one overlay per image."""
-    device, name = resolve_device(options.device), shipped_name(options.run)
+    device = resolve_device(options.device)
     rows = predict(
-        load_run(options.run, device) if name is None else load_pretrained(name, device),
+        loaded_run(options, device) or load_run(options.run, device),
         find_images(options.images),
         options.out,
         fpr=options.fpr,

@@ -32,8 +32,9 @@ from destseg_lib.evaluation.tables import METRIC_NAMES
 from destseg_lib.images.folders import Category, TestImage, find_categories
 from destseg_lib.images.read import Mask, image_size, read_mask
 from destseg_lib.metrics import image_scores
+from destseg_lib.runs.exported import AnyRun
 from destseg_lib.runs.provenance import provenance
-from destseg_lib.runs.run import CONFIG, Run, load_run
+from destseg_lib.runs.run import CONFIG, load_run
 from destseg_lib.threshold import apply_threshold, threshold_at
 
 # Both maps and the mask are kept (9 bytes); one map at a time is put together with its masks (5),
@@ -43,7 +44,7 @@ GOOD = "good"  # the name of normal images' folder, where defective ones have a 
 
 
 def evaluate_category(
-    run: Run,
+    run: AnyRun,
     category: Category,
     *,
     fpr: float | None = None,
@@ -108,7 +109,7 @@ def evaluate_category(
         teacher=Path(run.teacher_name).name,
         seed=run.config.seed,
         config=run.config,
-        provenance=provenance(next(run.model.student.parameters()).device),
+        provenance=provenance(run.device),
         error_bounds=None
         if tested.exact
         else (_map_metrics(final["error_bound"]), _map_metrics(student["error_bound"])),
@@ -116,7 +117,7 @@ def evaluate_category(
 
 
 def evaluate(
-    run: Path | Run,
+    run: Path | AnyRun,
     data: Path,
     *,
     device: torch.device | None = None,
@@ -144,12 +145,12 @@ def evaluate(
     """
     device = device or resolve_device()
     categories = find_categories(data)
-    folders = {} if isinstance(run, Run) else _run_folders(Path(run), categories, fpr)
+    folders = {} if isinstance(run, AnyRun) else _run_folders(Path(run), categories, fpr)
     evaluations: list[Evaluation] = []
     for category in categories:
         evaluations.append(
             evaluate_category(
-                run if isinstance(run, Run) else load_run(folders[category.name], device),
+                run if isinstance(run, AnyRun) else load_run(folders[category.name], device),
                 category,
                 fpr=fpr,
                 figure=None if figures is None else figures / f"{category.name}.png",
@@ -217,7 +218,7 @@ class _Scored(NamedTuple):
 
 
 def _test(
-    run: Run,
+    run: AnyRun,
     category: Category,
     memory_share: float,
     skipped: list[tuple[Path, str]] | None,

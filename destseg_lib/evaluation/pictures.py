@@ -20,8 +20,7 @@ from destseg_lib.config import METRIC_SIZE
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.images.folders import TestImage
 from destseg_lib.images.read import image_size, read_image, read_mask
-from destseg_lib.model import predict_maps
-from destseg_lib.runs.run import Run
+from destseg_lib.runs.exported import AnyRun
 from destseg_lib.threshold import Threshold
 
 LONGEST_SIDE = 1024
@@ -145,7 +144,7 @@ def overlay_names(paths: Sequence[Path]) -> list[str]:
     return names
 
 
-def heat_scale(run: Run, threshold: Threshold | None) -> float:
+def heat_scale(run: AnyRun, threshold: Threshold | None) -> float:
     """The map value that is painted brightest, the same for all images of a model."""
     if run.config.model.segmentation or threshold is None or threshold.value <= 0:
         return 1.0
@@ -153,7 +152,7 @@ def heat_scale(run: Run, threshold: Threshold | None) -> float:
 
 
 def pick_cases(
-    run: Run,
+    run: AnyRun,
     images: Sequence[TestImage],
     labels: NDArray[np.bool_],
     scores: NDArray[np.float64],
@@ -185,7 +184,7 @@ def pick_cases(
         if image.mask is not None:
             truth = read_mask(image.mask, METRIC_SIZE).pixels
         pixels = read_image(image.path, run.config.image_size)[None]
-        maps = next(predict_maps(run.model, pixels, precision=run.config.precision, progress=False))
+        maps = next(run.maps(pixels))
         above = threshold is not None and score > threshold.value
         cases.append(
             Case(

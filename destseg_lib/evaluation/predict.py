@@ -19,9 +19,9 @@ from destseg_lib.evaluation.pictures import heat_scale, overlay_names, write_ove
 from destseg_lib.files import write_json
 from destseg_lib.images.load import chunks, decode_files
 from destseg_lib.metrics import image_scores
-from destseg_lib.model import PredictedMaps, predict_maps
+from destseg_lib.model import PredictedMaps
 from destseg_lib.runs.checkpoint import interrupts_wait
-from destseg_lib.runs.run import Run
+from destseg_lib.runs.exported import AnyRun
 from destseg_lib.threshold import Threshold, describe_threshold, place_of, threshold_at
 
 SCORES = "scores.json"
@@ -37,7 +37,7 @@ class ScoredBatch(NamedTuple):
 
 
 def score_files(
-    run: Run,
+    run: AnyRun,
     paths: Sequence[Path],
     *,
     skipped: list[tuple[Path, str]] | None = None,
@@ -71,9 +71,7 @@ def score_files(
                 skipped.append((paths[index], str(image)))
                 bar.update()
             readable, pixels = iter(images), np.array([*images.values()])
-            for maps in predict_maps(
-                run.model, pixels, precision=run.config.precision, progress=False
-            ):
+            for maps in run.maps(pixels):
                 indices = tuple(islice(readable, len(maps.final)))
                 yield ScoredBatch(indices, maps, image_scores(maps.final, TOP_PIXELS))
                 bar.update(len(indices))
@@ -82,7 +80,7 @@ def score_files(
 
 
 def predict(
-    run: Run,
+    run: AnyRun,
     paths: Sequence[Path],
     out: Path,
     *,

@@ -10,19 +10,21 @@ calibration.json     scores of the good images held out of training, written las
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from destseg_lib.config import TrainingConfig, config_from_dict, config_to_dict
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.files import read_json, write_json, write_whole
-from destseg_lib.model import DeSTSeg
+from destseg_lib.model import DeSTSeg, PredictedMaps, predict_maps
 from destseg_lib.runs.provenance import provenance
 from destseg_lib.teacher import Teacher, load_teacher, read_weights_file
 from destseg_lib.training import move_to_device
@@ -43,6 +45,15 @@ class Run:
     config: TrainingConfig
     teacher_name: str
     calibration_scores: tuple[float, ...]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self.model.student.parameters()).device
+
+    def maps(self, pixels: NDArray[np.uint8]) -> Iterator[PredictedMaps]:
+        """Maps (N, 256, 256) of images (N, S, S, 3) at the run's size, one batch per iteration."""
+        return predict_maps(self.model, pixels, precision=self.config.precision, progress=False)
 
 
 def start_run(out: Path, config: TrainingConfig, teacher: Teacher, inputs: dict[str, Any]) -> None:
