@@ -104,7 +104,6 @@ def pages() -> dict[Path, list[str]]:
             *tables.drawn_categories(RESULTS / "world"),
         ],
         RESULTS / "README.md": [
-            *on_a_gpu.recipe(RESULTS / "gpu"),
             *on_a_gpu.speed(RESULTS / "gpu" / "speed.json"),
             *tables.similarity(RESULTS / "builtin_teacher" / "similarity.json"),
             *tables.photographs(tiles),
