@@ -1,4 +1,4 @@
-"""The tables of what ran on a GPU: the paper's recipe next to the paper, and the speed of a step."""
+"""Tables of what ran on a GPU: the paper's recipe next to the paper, and the speed of a step."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def recipe(folder: Path) -> list[str]:
         "paper's, in standard deviations of the paper's five seeds. Ours differs from the authors' "
         f"set-up: {one['texture_images']} textures of ten classes instead of all, "
         f"{one['config']['precision']} instead of fp32, and copies of the photographs at "
-        f"{one['config']['image_size']} pixels; {min(seconds):.0f} to {max(seconds):.0f} s per run, "
-        f"training and evaluation together, on {machine(one['provenance'])} with "
+        f"{one['config']['image_size']} pixels; {min(seconds):.0f} to {max(seconds):.0f} s per "
+        f"run, training and evaluation together, on {machine(one['provenance'])} with "
         f"{one['provenance']['threads']} threads, {commit(one['provenance'])}.",
     )
 
