@@ -229,6 +229,17 @@ def test_a_region_lost_in_resizing_is_counted(untrained_run: Run, tmp_path: Path
     assert "1 of 2 regions were lost in resizing" in results_table(found)
 
 
+def test_a_defective_image_whose_mask_marks_nothing_is_named(
+    untrained_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = make_category(tmp_path / "widget")
+    Image.fromarray(np.zeros((80, 100), np.uint8)).save(data / "ground_truth/spot/1_mask.png")
+    found = measure(untrained_run, data)
+    said = capsys.readouterr().out
+    assert "1 masks of defective images mark nothing" in said and "1_mask.png" in said
+    assert found.images.defective == 5
+
+
 @pytest.mark.parametrize("broken", ["test/spot/1.png", "ground_truth/spot/1_mask.png"])
 def test_an_unreadable_file_is_an_error_or_is_listed(
     untrained_run: Run, tmp_path: Path, broken: str

@@ -42,7 +42,8 @@ def run_export(options: argparse.Namespace) -> int:
     run = load_run(options.run, device) if name is None else load_pretrained(name, device)
     good = None
     if options.good is not None:
-        good = load_images(find_images([options.good]), options.size or run.config.image_size)
+        size = options.size or run.config.image_size
+        good = load_images(find_images([options.good]), size, white=run.white_level)
     differences = export_run(
         run,
         options.out,

@@ -30,6 +30,7 @@ from destseg_lib.evaluation.result import (
 from destseg_lib.evaluation.streaming import ExactMetrics, StreamingMetrics
 from destseg_lib.evaluation.tables import METRIC_NAMES
 from destseg_lib.images.folders import Category, TestImage, find_categories
+from destseg_lib.images.load import white_level_advice
 from destseg_lib.images.read import Mask, image_size, read_mask
 from destseg_lib.metrics import image_scores
 from destseg_lib.runs.exported import AnyRun
@@ -78,6 +79,8 @@ def evaluate_category(
     if figure is not None:
         with writing(figure, "--figures"):
             figure.parent.mkdir(parents=True, exist_ok=True)
+    if advice := white_level_advice([image.path for image in category.test], run.white_level):
+        print(advice)
     skipped: list[tuple[Path, str]] | None = [] if skip_unreadable else None
     tested = _test(run, category, memory_share, skipped, progress)
     counts = Counter(image.defect for image in tested.images)
@@ -226,6 +229,7 @@ def _test(
 ) -> _TestSet:
     tested = _TestSet(category, memory_share)
     empty = Mask(np.zeros((METRIC_SIZE, METRIC_SIZE), np.uint8), 0, 0)
+    empty_masks: list[Path] = []
     paths, name = [image.path for image in category.test], f"testing {category.name}"
     for batch in score_files(run, paths, skipped=skipped, progress=progress, description=name):
         student_scores = image_scores(batch.maps.student, TOP_PIXELS)
@@ -235,6 +239,8 @@ def _test(
             try:
                 if image.mask is not None:
                     mask = read_mask(image.mask, METRIC_SIZE, image_size(image.path))
+                    if not mask.regions_before:
+                        empty_masks.append(image.mask)
             except DeSTSegError as error:
                 if skipped is None:
                     raise
@@ -243,6 +249,11 @@ def _test(
             final = _Scored(batch.maps.final[row], float(batch.scores[row]))
             student = _Scored(batch.maps.student[row], float(student_scores[row]))
             tested.add(image, mask, final, student)
+    if empty_masks:
+        print(
+            f"note: {len(empty_masks)} masks of defective images mark nothing, the first is "
+            f"{empty_masks[0]}; these images count as defective, all their pixels as normal"
+        )
     if not tested.images:
         assert skipped
         raise DeSTSegError(f"None of the masks of {category.root} can be read: {skipped[0][1]}")

@@ -19,7 +19,7 @@ from scipy.ndimage import distance_transform_edt
 from destseg_lib.config import METRIC_SIZE
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.images.folders import TestImage
-from destseg_lib.images.read import image_size, read_image, read_mask
+from destseg_lib.images.read import WHITE, image_size, read_image, read_mask
 from destseg_lib.runs.exported import AnyRun
 from destseg_lib.threshold import Threshold
 
@@ -48,7 +48,7 @@ class Case(NamedTuple):
     threshold: float | None
 
 
-def read_photograph(path: Path, longest: int = LONGEST_SIDE) -> Picture:
+def read_photograph(path: Path, longest: int = LONGEST_SIDE, white: int = WHITE) -> Picture:
     """Decode a photograph in its own aspect and orientation, (H, W, 3) with no side over a limit.
 
     Raises:
@@ -58,7 +58,7 @@ def read_photograph(path: Path, longest: int = LONGEST_SIDE) -> Picture:
     shrink = min(1.0, longest / max(width, height))
     shape = max(1, round(shrink * width)), max(1, round(shrink * height))
     # Decoded to a square, like everything else, but no smaller than the picture in either way.
-    square = Image.fromarray(read_image(path, max(shape)))
+    square = Image.fromarray(read_image(path, max(shape), white))
     return np.array(square.resize(shape, Image.Resampling.BILINEAR))
 
 
@@ -112,14 +112,20 @@ def overlay(
 
 
 def write_overlay(
-    file: Path, photograph: Path, anomaly_map: Map, threshold: float | None, scale: float
+    file: Path,
+    photograph: Path,
+    anomaly_map: Map,
+    threshold: float | None,
+    scale: float,
+    white: int = WHITE,
 ) -> None:
     """Read a photograph and write its overlay as PNG.
 
     Raises:
         DeSTSegError: the photograph cannot be read or the overlay not written.
     """
-    picture = overlay(read_photograph(photograph), anomaly_map, threshold, scale=scale)
+    picture = read_photograph(photograph, white=white)
+    picture = overlay(picture, anomaly_map, threshold, scale=scale)
     with writing(file, "--out"):
         Image.fromarray(picture).save(file, format="PNG")
 
@@ -183,13 +189,13 @@ def pick_cases(
         truth = None if labels[index] else np.zeros((1, 1), np.uint8)
         if image.mask is not None:
             truth = read_mask(image.mask, METRIC_SIZE).pixels
-        pixels = read_image(image.path, run.config.image_size)[None]
+        pixels = read_image(image.path, run.config.image_size, run.white_level)[None]
         maps = next(run.maps(pixels))
         above = threshold is not None and score > threshold.value
         cases.append(
             Case(
                 f"{kind}\n{image.defect}/{image.path.stem}\nscore {score:.3f}",
-                read_photograph(image.path, CASE_SIDE),
+                read_photograph(image.path, CASE_SIDE, run.white_level),
                 truth,
                 maps.final[0],
                 threshold.value if threshold is not None and above else None,

@@ -17,7 +17,7 @@ from destseg_lib.config import TOP_PIXELS
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.evaluation.pictures import heat_scale, overlay_names, write_overlay, writing
 from destseg_lib.files import write_json
-from destseg_lib.images.load import chunks, decode_files
+from destseg_lib.images.load import chunks, decode_files, white_level_advice
 from destseg_lib.metrics import image_scores
 from destseg_lib.model import PredictedMaps
 from destseg_lib.runs.checkpoint import interrupts_wait
@@ -60,7 +60,7 @@ def score_files(
     with tqdm(total=len(paths), desc=description, unit="image", disable=not progress) as bar:
         for chunk in chunks(len(paths), size):
             images: dict[int, NDArray[np.uint8]] = {}
-            decoded = decode_files([paths[index] for index in chunk], size)
+            decoded = decode_files([paths[index] for index in chunk], size, run.white_level)
             for index, image in zip(chunk, decoded, strict=True):
                 if not isinstance(image, DeSTSegError):
                     images[index] = image
@@ -115,6 +115,8 @@ def predict(
     _check_inputs(paths, out)
     if fpr is not None:
         place_of(fpr, len(run.calibration_scores) + len(good))  # before the work, not after it
+    if advice := white_level_advice(paths, run.white_level):
+        print(advice)
     write_json(out / SCORES, [])
     skipped: list[tuple[Path, str]] | None = [] if skip_unreadable else None
     more = score_files(
@@ -126,7 +128,7 @@ def predict(
     rows: list[dict[str, Any]] = []
     try:
         batches = score_files(run, paths, skipped=skipped, progress=progress)
-        _write_overlays(batches, rows, paths, out, threshold, heat_scale(run, threshold))
+        _write_overlays(run, batches, rows, paths, out, threshold)
     finally:
         write_json(out / SCORES, rows)
         for path, why in skipped or ():
@@ -135,12 +137,12 @@ def predict(
 
 
 def _write_overlays(
+    run: AnyRun,
     batches: Iterator[ScoredBatch],
     rows: list[dict[str, Any]],
     paths: tuple[Path, ...],
     out: Path,
     threshold: Threshold | None,
-    scale: float,
 ) -> None:
     """Append each image's row of ``scores.json`` once its overlay is written."""
     files = [out / name for name in overlay_names(paths)]
@@ -155,7 +157,8 @@ def _write_overlays(
                 [paths[i] for i in batch.indices],
                 batch.maps.final,
                 [value if found else None for found in anomalous],
-                repeat(scale),
+                repeat(heat_scale(run, threshold)),
+                repeat(run.white_level),
             )
             for i, score, found, _ in zip(
                 batch.indices, batch.scores, anomalous, drawn, strict=True

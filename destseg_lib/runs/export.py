@@ -149,6 +149,7 @@ def export_run(
         "config": config_to_dict(config),
         "teacher": {"name": run.teacher_name, "fingerprint": run.model.teacher.fingerprint()},
         "calibration": list(scores),
+        "white_level": run.white_level,
         "weights": weights,
         "arithmetic": arithmetic,
         "points_lost": lost,

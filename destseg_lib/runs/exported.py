@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from destseg_lib.config import TrainingConfig, config_from_dict
 from destseg_lib.errors import DeSTSegError
+from destseg_lib.images.read import WHITE
 from destseg_lib.model import PREDICTION_BATCH, PredictedMaps
 from destseg_lib.runs.run import Run
 
@@ -38,6 +39,7 @@ class ExportedRun:
     config: TrainingConfig
     teacher_name: str
     calibration_scores: tuple[float, ...]
+    white_level: int = WHITE
 
     @property
     def device(self) -> torch.device:
@@ -72,14 +74,14 @@ def load_exported(path: Path, runtime: Runtime = "onnxruntime") -> ExportedRun:
         known = json.loads(properties[KEY])
         config = config_from_dict(known["config"])
         scores = tuple(map(float, known["calibration"]))
-        name = str(known["teacher"]["name"])
+        name, white = str(known["teacher"]["name"]), int(known["white_level"])
     except OSError as error:
         raise DeSTSegError(f"{path} cannot be read ({error.strerror}); check the name") from None
     except (KeyError, TypeError, ValueError, package_of("google.protobuf.message").DecodeError):
         raise DeSTSegError(
             f"{path} is not a model that 'destseg export' wrote; export the run again"
         ) from None
-    return ExportedRun(open_with(runtime, content, config.precision), config, name, scores)
+    return ExportedRun(open_with(runtime, content, config.precision), config, name, scores, white)
 
 
 def open_with(runtime: Runtime, content: bytes, precision: str) -> Compute:

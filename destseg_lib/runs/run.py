@@ -24,6 +24,7 @@ from torch import Tensor
 from destseg_lib.config import TrainingConfig, config_from_dict, config_to_dict
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.files import read_json, write_json, write_whole
+from destseg_lib.images.read import WHITE
 from destseg_lib.model import DeSTSeg, PredictedMaps, predict_maps
 from destseg_lib.runs.provenance import provenance
 from destseg_lib.teacher import Teacher, load_teacher, read_weights_file
@@ -39,12 +40,16 @@ CALIBRATION = "calibration.json"
 
 @dataclass(frozen=True)
 class Run:
-    """A trained model, its configuration and the scores that a threshold is calibrated on."""
+    """A trained model, its configuration and the scores that a threshold is calibrated on.
+
+    ``white_level`` is what is white in a 16-bit image, as found on the training images.
+    """
 
     model: DeSTSeg
     config: TrainingConfig
     teacher_name: str
     calibration_scores: tuple[float, ...]
+    white_level: int = WHITE
 
     @property
     def device(self) -> torch.device:
@@ -190,7 +195,8 @@ def load_run(out: Path, device: torch.device, *, calibrated: bool = True) -> Run
     load_trained_weights(model, weights, out / MODEL)
     move_to_device(model, device).eval()
     scores = _calibration_scores(out / CALIBRATION) if calibrated else ()
-    return Run(model, config, described["teacher"]["name"], scores)
+    white = described["inputs"].get("white_level", WHITE)
+    return Run(model, config, described["teacher"]["name"], scores, white)
 
 
 def _calibration_scores(path: Path) -> tuple[float, ...]:

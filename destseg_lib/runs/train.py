@@ -17,7 +17,8 @@ from destseg_lib.config import TrainingConfig
 from destseg_lib.device import describe_device, resolve_device, resolve_precision
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.images.folders import Category, find_images
-from destseg_lib.images.load import ImageSet, load_images
+from destseg_lib.images.load import ImageSet, load_images, white_level
+from destseg_lib.images.read import WHITE
 from destseg_lib.model import DeSTSeg, score_images
 from destseg_lib.runs.budget import fit_to_budget, seconds_per_step
 from destseg_lib.runs.checkpoint import train_with_checkpoints
@@ -91,13 +92,17 @@ def train_and_calibrate(
         print(f"{out} is complete; nothing is left to do")
         return
     teacher = run_teacher(out) if resumed else load_teacher(job.teacher)
-    good = _decode(category.train, config.image_size, job, f"good images of {category.name}")
+    # A run of version 0.1 took 65535 for white whatever its images held.
+    white = read_run(out)["inputs"].get("white_level", WHITE) if resumed else None
+    white = white or white_level(category.train)
+    good = _decode(category.train, config.image_size, job, f"good images of {category.name}", white)
     textures, described = _textures(job, config)
     inputs = {
         "category": category.name,
         "good_images": len(good),
         "good_fingerprint": fingerprint_files(good.paths),
         **described,
+        **({} if white == WHITE else {"white_level": white}),
         "skipped": [
             {"file": path.name, "reason": why.replace(f"{path.parent}{os.sep}", "")}
             for path, why in good.skipped
@@ -131,13 +136,16 @@ def train_and_calibrate(
     save_calibration(out, scores.tolist())
 
 
-def _decode(paths: tuple[Path, ...], size: int, job: TrainingJob, what: str) -> ImageSet:
+def _decode(
+    paths: tuple[Path, ...], size: int, job: TrainingJob, what: str, white: int
+) -> ImageSet:
     images = load_images(
         paths,
         size,
         skip_unreadable=job.skip_unreadable,
         progress=job.progress,
         description=what,
+        white=white,
     )
     for path, why in images.skipped:
         print(f"skipped {path}: {why}")
@@ -149,7 +157,8 @@ def _textures(job: TrainingJob, config: TrainingConfig) -> tuple[NDArray[np.uint
     if job.textures is None:
         drawn = draw_textures(config.image_size, config.seed)
         return drawn, {"textures": "procedural", "texture_images": len(drawn)}
-    images = _decode(find_images([job.textures]), config.image_size, job, "textures")
+    paths = find_images([job.textures])
+    images = _decode(paths, config.image_size, job, "textures", white_level(paths))
     return images.pixels, {
         "textures": job.textures.resolve().name,
         "texture_images": len(images),

@@ -102,7 +102,7 @@ def run_trial(trial: Trial, bench: Workbench) -> dict[str, Any]:
         seconds["segmentation"] = _train(model, images, config, "segmentation", bench)
     started = time.perf_counter()
     model.eval()
-    run = Run(model, config, teacher.name, ())
+    run = Run(model, config, teacher.name, (), bench.white_level(trial.category))
     evaluation = evaluate_category(run, bench.category(trial.category), progress=bench.progress)
     seconds["evaluation"] = round(time.perf_counter() - started, 2)
     return {

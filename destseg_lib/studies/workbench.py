@@ -15,7 +15,7 @@ from destseg_lib.drawn import CATEGORIES
 from destseg_lib.drawn.dataset import write_category
 from destseg_lib.files import write_whole
 from destseg_lib.images.folders import Category, find_category, find_images
-from destseg_lib.images.load import load_images
+from destseg_lib.images.load import load_images, white_level
 from destseg_lib.runs.inputs import draw_textures
 from destseg_lib.teacher import Teacher, load_teacher
 
@@ -63,9 +63,14 @@ class Workbench:
 
     def good_images(self, name: str, size: int) -> Pixels:
         """All good images of a category that may be trained on, (N, size, size, 3)."""
-        paths = self.category(name).train
-        pixels: Pixels = self._once(("good", name, size), lambda: self._decode(paths, size))
+        paths, white = self.category(name).train, self.white_level(name)
+        pixels: Pixels = self._once(("good", name, size), lambda: self._decode(paths, size, white))
         return pixels
+
+    def white_level(self, name: str) -> int:
+        """What is white in a category's 16-bit images."""
+        found: int = self._once(("white", name), lambda: white_level(self.category(name).train))
+        return found
 
     def textures(self, folder: str | None, size: int, seed: int) -> Pixels:
         """The images of a folder, or textures drawn from a seed, (N, size, size, 3)."""
@@ -73,7 +78,8 @@ class Workbench:
             drawn: Pixels = self._once(("drawn", size, seed), lambda: self._draw(size, seed))
             return drawn
         paths = find_images([Path(str(folder))])
-        read: Pixels = self._once(("textures", folder, size), lambda: self._decode(paths, size))
+        key = ("textures", folder, size)
+        read: Pixels = self._once(key, lambda: self._decode(paths, size, white_level(paths)))
         return read
 
     def _once(self, key: object, make: Callable[[], Any]) -> Any:
@@ -81,11 +87,11 @@ class Workbench:
             self._kept[key] = make()
         return self._kept[key]
 
-    def _decode(self, paths: Sequence[Path], size: int) -> Pixels:
+    def _decode(self, paths: Sequence[Path], size: int, white: int) -> Pixels:
         if self.decoded is None:
-            return load_images(paths, size, progress=self.progress).pixels
+            return load_images(paths, size, progress=self.progress, white=white).pixels
         return load_images(
-            paths, size, cache_dir=self.decoded, memory_share=0.0, progress=False
+            paths, size, cache_dir=self.decoded, memory_share=0.0, progress=False, white=white
         ).pixels
 
     def _draw(self, size: int, seed: int) -> Pixels:
