@@ -367,3 +367,15 @@ def test_the_contact_sheets_show_the_present_drawings():
     command = [sys.executable, tool, "--check"]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"seed": -1}, {"seed": 0.5}, {"size": -5}, {"size": 31}, {"size": 64.0}, {"size": "64"}],
+)
+def test_a_size_or_a_seed_that_nothing_can_be_drawn_with_is_refused(wrong):
+    (name,) = wrong
+    with pytest.raises(
+        DeSTSegError, match=rf"{name} is .*; draw with a whole number of \d+ or more"
+    ):
+        draw_category("metal", **{"size": 64, "progress": False, **wrong})

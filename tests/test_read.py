@@ -12,6 +12,7 @@ import pytest
 import torch
 from permissions import message_as_nobody, needs_fork
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.images.read import brightest, image_size, read_image, read_mask
@@ -371,3 +372,44 @@ def test_all_16_bit_values_are_read_as_before(tmp_path: Path) -> None:
     every = np.arange(65536, dtype=np.uint16).reshape(256, 256)
     found = read_image(save(tmp_path / "a.png", every), 256)[..., 0]
     np.testing.assert_array_equal(found, (every.astype(int) + 128) // 257)
+
+
+# Metadata that is damaged or long does not make a picture unreadable.
+
+EXIF = {
+    "no TIFF": b"Exif\0\0garbage",
+    "cut short": b"Exif\0\0II*\0",
+    "empty": b"Exif\0\0",
+    "far away": b"Exif\0\0II*\0\xff\xff\xff\x7f",
+    "a value of another type": b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x02\0\x02\0\0\0a" + bytes(7),
+    "nine": b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x09\0\0\0\0\0\0\0",
+}
+
+
+@pytest.mark.parametrize("suffix", ["png", "webp", "jpg"])
+@pytest.mark.parametrize("block", EXIF)
+def test_a_broken_exif_block_leaves_the_picture_as_it_is(
+    tmp_path: Path, block: str, suffix: str
+) -> None:
+    plain = save(tmp_path / f"plain.{suffix}")
+    broken = save(tmp_path / f"a.{suffix}", exif=EXIF[block])
+    np.testing.assert_array_equal(read_image(broken, 16), read_image(plain, 16))
+    assert image_size(broken) == image_size(plain)
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_long_text_in_a_png_is_no_damage(tmp_path: Path, zipped: bool) -> None:
+    text = PngInfo()
+    for number in range(2):
+        text.add_text(f"comment {number}", "x" * 40_000_000, zip=zipped)
+    path = save(tmp_path / "a.png", pnginfo=text)
+    np.testing.assert_array_equal(read_image(path, 16), read_image(save(tmp_path / "b.png"), 16))
+
+
+def test_a_png_with_text_that_is_cut_short_is_still_refused(tmp_path: Path) -> None:
+    text = PngInfo()
+    text.add_text("comment", "x" * 100)
+    path = save(tmp_path / "a.png", pnginfo=text)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(DeSTSegError, match="is damaged, cut short or not an image"):
+        read_image(path, 16)

@@ -392,3 +392,15 @@ def test_the_command_runs_reports_and_tells_failure_by_its_status(
     assert "failed: whole, metal, seed 0: ZeroDivisionError" in capsys.readouterr().err
     assert cli.main(["study", "report", str(tmp_path / "nowhere")]) == 2
     assert "holds no study" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_file_saved_by_windows_is_read_or_refused_by_name(tmp_path: Path, encoding: str) -> None:
+    study = next((Path(__file__).parents[1] / "results" / "studies").glob("*.toml"))
+    path = tmp_path / "s.toml"
+    path.write_text(study.read_text("utf-8"), encoding)
+    if encoding == "utf-8-sig":
+        assert read_study(path).variants
+    else:
+        with pytest.raises(DeSTSegError, match=r"s\.toml is not TOML in UTF-8"):
+            read_study(path)

@@ -95,6 +95,13 @@ def rotation_for(category: str, otherwise: Rotation) -> Rotation:
     return (MVTEC_ROTATION | drawn).get(category, otherwise)
 
 
+def check_drawing(size: int, seed: int) -> None:
+    """Raise DeSTSegError for a size or a seed that nothing can be drawn with."""
+    for name, value, least in (("size", size, 32), ("seed", seed, 0)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise DeSTSegError(f"{name} is {value!r}; draw with a whole number of {least} or more")
+
+
 def draw_category(
     name: str,
     size: int = 256,
@@ -113,7 +120,8 @@ def draw_category(
         progress: show a bar.
 
     Raises:
-        DeSTSegError: there is no such category, or the size is below 32.
+        DeSTSegError: there is no such category, the size is not a whole number of at least 32, or
+            the seed not one of at least 0.
 
     Example:
         >>> few = ImageCounts(train=2, good=1, defective=1)
@@ -124,6 +132,7 @@ def draw_category(
         ('good', 'scratch', 'dent', 'rust', 'finger', 'spatter')
     """
     category, counts = find_drawn(name), counts or ImageCounts()
+    check_drawing(size, seed)
     defects = tuple(defect for part, defect, _ in _jobs(category, counts) if part == "test")
     images = np.empty((counts.train + len(defects), size, size, 3), np.uint8)
     masks = np.zeros((len(defects), size, size), bool)

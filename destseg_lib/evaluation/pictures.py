@@ -18,6 +18,7 @@ from scipy.ndimage import distance_transform_edt
 
 from destseg_lib.config import METRIC_SIZE
 from destseg_lib.errors import DeSTSegError
+from destseg_lib.evaluation.tables import shown
 from destseg_lib.images.folders import TestImage
 from destseg_lib.images.read import WHITE, image_size, read_image, read_mask
 from destseg_lib.runs.exported import AnyRun
@@ -225,15 +226,15 @@ def write_case_sheet(cases: Sequence[Case], path: Path, *, scale: float = 1.0) -
         extent = (0.0, case.photo.shape[1], case.photo.shape[0], 0.0)
         row[0].imshow(case.photo)
         row[1].imshow(truth, extent=extent, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-        shown = row[2].imshow(case.anomaly_map, extent=extent, cmap=HEAT, vmin=0, vmax=scale)
+        heat = row[2].imshow(case.anomaly_map, extent=extent, cmap=HEAT, vmin=0, vmax=scale)
         row[3].imshow(outlined)
         if case.truth is None:
             row[1].text(0.5, 0.5, "no mask", color="white", ha="center", transform=row[1].transAxes)
-        row[0].set_ylabel(case.title, fontsize=9)
+        row[0].set_ylabel(shown(case.title), fontsize=9)
         for panel in row:
             panel.set_xticks([])
             panel.set_yticks([])
-    figure.colorbar(shown, ax=axes[:, 2], location="bottom", aspect=15, pad=0.01, panchor=False)
+    figure.colorbar(heat, ax=axes[:, 2], location="bottom", aspect=15, pad=0.01, panchor=False)
     with writing(path, "--figures"):
         figure.savefig(path, dpi=100, format="png")
 

@@ -42,7 +42,13 @@ def results_table(results: Evaluation | Summary) -> str:
 def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table in Markdown: the first column to the left, the others to the right."""
     marks = ["---"] + ["---:"] * (len(heads) - 1)
-    return "\n".join(f"| {' | '.join(row)} |" for row in (heads, marks, *rows))
+    escaped = ([cell.replace("|", r"\|") for cell in row] for row in (heads, marks, *rows))
+    return "\n".join(f"| {' | '.join(row)} |" for row in escaped)
+
+
+def shown(name: str) -> str:
+    """A name for matplotlib: dollars begin no formula, and bytes that are no text become codes."""
+    return name.encode(errors="backslashreplace").decode().replace("$", r"\$")
 
 
 def _cells(metrics: MapMetrics) -> str:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import struct
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +23,7 @@ _MODES_COLOUR = frozenset({"RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV"
 _MODES_16BIT = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N"})
 _ORIENTATION = 0x0112  # the EXIF tag; 5 to 8 exchange width and height
 _EIGHT_CONNECTED = np.ones((3, 3), dtype=np.int8)
+_TEXT_CHUNKS = frozenset({b"tEXt", b"zTXt", b"iTXt"})
 _LOSSY = frozenset({"JPEG", "MPO"})
 WHITE = 65535  # what is white in a 16-bit image, if no training set has said otherwise
 # A mask with at most so many values other than 0 holds classes, not shades.
@@ -114,8 +119,7 @@ def image_size(path: Path) -> tuple[int, int]:
         if image.format == "TIFF":
             image.load()  # Pillow turns a TIFF itself, but only when it is loaded
             return image.size
-        turned = image.getexif().get(_ORIENTATION, 1) >= 5
-        return (image.height, image.width) if turned else image.size
+        return image.size[::-1] if _orientation(image) >= 5 else image.size
 
 
 def size_mismatch(mask: Path, found: tuple[int, int], expected: tuple[int, int]) -> DeSTSegError:
@@ -153,7 +157,7 @@ def _holds_classes(values: NDArray[np.uint8], path: Path, lossy: bool) -> bool:
 def _opened(path: Path, kind: str) -> Iterator[Image.Image]:
     """Open an image; any error that Pillow raises while it is used becomes a DeSTSegError."""
     try:
-        with Image.open(path) as image:
+        with Image.open(_without_text(path)) as image:
             _check_size(image, path)
             yield image
     except DeSTSegError:
@@ -178,6 +182,36 @@ def _opened(path: Path, kind: str) -> Iterator[Image.Image]:
         ) from error
 
 
+def _without_text(path: Path) -> Path | BytesIO:
+    """A PNG without its text, which Pillow refuses where it is long; any other file as it is."""
+    kept, found = BytesIO(), False
+    with path.open("rb") as file:
+        kept.write(magic := file.read(8))
+        if magic != b"\x89PNG\r\n\x1a\n":
+            return path
+        while len(head := file.read(8)) == 8:
+            length = int.from_bytes(head[:4]) + 4  # with the checksum
+            if head[4:] in _TEXT_CHUNKS:
+                found = True
+                file.seek(length, os.SEEK_CUR)
+            else:
+                kept.write(head + file.read(length))
+        kept.write(head)
+    kept.seek(0)
+    return kept if found else path
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; 1 where there is none or it cannot be read."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a damaged block; the picture is whole
+            found = image.getexif().get(_ORIENTATION, 1)
+    except (SyntaxError, struct.error, ValueError, TypeError, KeyError, IndexError, OverflowError):
+        return 1
+    return found if isinstance(found, int) and 1 <= found <= 8 else 1
+
+
 def _check_size(image: Image.Image, path: Path) -> None:
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and image.width * image.height > limit:
@@ -192,9 +226,10 @@ def _check_size(image: Image.Image, path: Path) -> None:
 
 def _decode(image: Image.Image, path: Path, background: str, white: int) -> Image.Image:
     if image.format == "PNG":  # the only decoder that accepts a file without its end
-        with Image.open(path) as copy:
+        with Image.open(_without_text(path)) as copy:
             copy.verify()
-    image = ImageOps.exif_transpose(image)
+    if _orientation(image) > 1:
+        image = ImageOps.exif_transpose(image)
     if image.mode in _MODES_16BIT:
         return _from_16bit(image, path, background, white)
     if image.mode not in _MODES_GREY | _MODES_COLOUR:

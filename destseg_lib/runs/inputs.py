@@ -49,5 +49,6 @@ def fingerprint_files(paths: Sequence[Path]) -> str:
     """Digest of the names and sizes of files, in order."""
     digest = hashlib.sha256()
     for path in paths:
-        digest.update(f"{path.name}:{path.stat().st_size}\n".encode())
+        line = f"{path.name}:{path.stat().st_size}\n"
+        digest.update(line.encode(errors="surrogateescape"))
     return digest.hexdigest()[:16]

@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.evaluation.tables import METRIC_TITLES, markdown_table
+from destseg_lib.evaluation.tables import METRIC_TITLES, markdown_table, shown
 from destseg_lib.studies.compare import LEVEL, Row, compare, unfinished
 from destseg_lib.studies.study import Study, short_names
 
@@ -104,10 +104,10 @@ def _write_csv(tables: dict[str, tuple[Row, ...]], path: Path) -> None:
 
 def _picture(rows: tuple[Row, ...], heading: str, reference: str) -> Figure:
     """Differences with their intervals; the reference is the line at zero."""
-    shown = [row for row in rows if row.difference is not None]
-    figure = Figure(figsize=(7, 1.2 + 0.4 * len(shown)), layout="constrained")
+    compared = [row for row in rows if row.difference is not None]
+    figure = Figure(figsize=(7, 1.2 + 0.4 * len(compared)), layout="constrained")
     axes = figure.subplots()
-    for place, row in enumerate(reversed(shown)):
+    for place, row in enumerate(reversed(compared)):
         d = row.difference
         assert d is not None
         colour = BLUE if d.verdict == "undecided" else ORANGE
@@ -115,6 +115,6 @@ def _picture(rows: tuple[Row, ...], heading: str, reference: str) -> Figure:
             axes.plot([100 * d.low, 100 * d.high], [place, place], color=colour, linewidth=3)
         axes.plot(100 * d.mean, place, "o", color=colour)
     axes.axvline(0, color="black", linewidth=1)
-    axes.set_yticks(range(len(shown)), [row.variant for row in reversed(shown)])
-    axes.set_xlabel(f"{heading}, points against {reference}")
+    axes.set_yticks(range(len(compared)), [shown(row.variant) for row in reversed(compared)])
+    axes.set_xlabel(f"{heading}, points against {shown(reference)}")
     return figure

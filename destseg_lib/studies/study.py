@@ -157,14 +157,16 @@ def read_study(path: Path) -> Study:
     if path.name in STUDIES and not path.exists():
         path = SHIPPED / f"{path.name}.toml"
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # Windows adds a mark
     except OSError as error:
         raise DeSTSegError(
             f"{path} cannot be opened ({error.strerror}); name a study's file, or one of "
             f"{', '.join(STUDIES)}"
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise DeSTSegError(f"{path} is not TOML: {error}; see the studies that ship") from None
+        raise DeSTSegError(
+            f"{path} is not TOML in UTF-8: {error}; see the studies that ship"
+        ) from None
     first = next(iter(values["variants"]), "") if isinstance(values.get("variants"), dict) else ""
     try:
         return study_from_dict({"name": path.stem, "recipe": "tiny", "reference": first, **values})
