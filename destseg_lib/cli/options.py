@@ -46,6 +46,12 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     add_quiet(parser)
 
 
+def add_overwrite(parser: argparse.ArgumentParser) -> None:
+    """The option of every command that may replace files that are not its own."""
+    overwrite = "replace files that an earlier command did not write; never one that this one reads"
+    parser.add_argument("--overwrite", action="store_true", help=overwrite)
+
+
 def add_quiet(parser: argparse.ArgumentParser) -> None:
     """The option of every command that shows progress bars."""
     parser.add_argument("--quiet", action="store_true", help="show no progress bars")
