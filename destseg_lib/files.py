@@ -71,6 +71,8 @@ def read_json(path: Path) -> Any:
         DeSTSegError: the file is missing or not JSON.
     """
     try:
+        if not path.is_dir() and path.exists() and not path.is_file():
+            raise OSError("it is a pipe or a device")  # reading it would wait for ever
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DeSTSegError(

@@ -19,6 +19,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from filelock import FileLock
+
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.files import remove_partial_files, write_whole
 
@@ -85,27 +87,30 @@ class Outputs:
         Raises:
             DeSTSegError: the folder cannot be made.
         """
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            remove_partial_files(self.folder)
-            self._tidy_list()
-        except OSError as error:
-            raise DeSTSegError(
-                f"{self.folder} could not be written ({error}). Free some space or choose another "
-                f"{self.option}"
-            ) from error
+        self._make(self.folder)
+        remove_partial_files(self.folder)
+        self._tidy_list()
 
     def write(self, name: str, write: Callable[[IO[bytes]], object], *, sync: bool = True) -> None:
         """Check, write and list a file; raises as ``check`` and ``write_whole``."""
         self.check([name])
         path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
+        self._make(path.parent)
         write_whole(path, write, sync=sync, ready=lambda whole: self._add(name, whole, sync))
 
     def write_json(self, name: str, values: object) -> None:
         """Write plain values as JSON; raises as ``write``."""
         text = json.dumps(values, indent=2, allow_nan=False) + "\n"
         self.write(name, lambda file: file.write(text.encode()))
+
+    def _make(self, folder: Path) -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DeSTSegError(
+                f"{folder} could not be written ({error}). Free some space or choose another "
+                f"{self.option}"
+            ) from error
 
     def _tidy_list(self) -> None:
         """Drop a last line that was cut short, and lines of files that are no longer there."""
@@ -213,6 +218,19 @@ def is_inside(path: Path, folder: Path) -> bool:
     """Whether a path, which need not exist, is the folder or below it, by whatever name."""
     place, real = identity(folder), Path(os.path.realpath(path))
     return place is not None and place in map(identity, (real, *real.parents))
+
+
+def own_lock(path: Path, timeout: float = -1) -> FileLock:
+    """A lock kept in a file that is empty; taking it would empty a user's file of this name.
+
+    Raises:
+        DeSTSegError: there is something else of this name.
+    """
+    if os.path.lexists(path) and (path.is_symlink() or not path.is_file() or path.stat().st_size):
+        raise DeSTSegError(
+            f"{path} is not a lock of destseg; move it away, or choose another folder"
+        )
+    return FileLock(path, timeout=timeout)
 
 
 def identity(path: Path) -> tuple[int, int] | None:

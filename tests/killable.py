@@ -33,8 +33,8 @@ def arrange(moment: dict[str, int]) -> None:
     """Arrange for a fault in this process, counted from its start.
 
     ``step``: at the start of this step comes SIGKILL, or ``signal``. ``save``: killed half-way
-    through writing this checkpoint. ``sync``: killed as this file or folder is forced to the disk;
-    odd ones are a file just before it takes its place, even ones the folder just after.
+    through writing this checkpoint. ``sync``: killed as this file or folder is forced to the disk,
+    a file just before it takes its place, the folder just after.
     """
     calls = itertools.count(1)
     if "step" in moment:

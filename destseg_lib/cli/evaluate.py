@@ -30,9 +30,11 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
 def run_evaluate(options: argparse.Namespace) -> int:
     """``destseg evaluate``: print the table; write the JSON and the pictures if asked."""
     device, name = resolve_device(options.device), shared.shipped_name(options.run)
+    named = options.data is not None or options.category is not None
+    trained_on = None if named else shared.drawn_category_of(options.run)
     results = evaluate(
         options.run if name is None else load_pretrained(name, device),
-        shared.data_folder(options, shared.drawn_category_of(options.run)),
+        shared.data_folder(options, trained_on),
         device=device,
         fpr=options.fpr,
         figures=options.figures,

@@ -8,12 +8,12 @@ from pathlib import Path
 from destseg_lib.cli.mode import defaults
 from destseg_lib.device import resolve_device
 from destseg_lib.drawn import CATEGORIES
-from destseg_lib.drawn.dataset import WORLD, write_category
+from destseg_lib.drawn.dataset import WORLD, default_settings, write_category
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.runs.run import CONFIG, read_run
+from destseg_lib.runs.run import CONFIG, DRAWN, read_run
 
-DRAWN = tuple(category.name for category in CATEGORIES)
-NAMES = ", ".join(DRAWN)
+DRAWN_NAMES = tuple(category.name for category in CATEGORIES)
+NAMES = ", ".join(DRAWN_NAMES)
 
 
 def add_data(parser: argparse.ArgumentParser, what: str) -> None:
@@ -87,8 +87,27 @@ def shipped_name(run: Path) -> str | None:
 
 
 def drawn_category_of(run: Path) -> str | None:
-    """The drawn category that a run was trained on; None if it was trained on other images."""
-    name = shipped_name(run)
-    if name is None and (run / CONFIG).exists():
-        name = str(read_run(run)["inputs"]["category"])
-    return name if name in DRAWN else None
+    """The drawn category that a run was trained on; None if it was trained on other images.
+
+    Raises:
+        DeSTSegError: the run has the name of a drawn category but does not say that it was drawn,
+            or it was drawn with other settings than the commands draw with.
+    """
+    if (name := shipped_name(run)) is not None:
+        return name
+    if not (run / CONFIG).exists():
+        return None
+    inputs = read_run(run)["inputs"]
+    name = str(inputs["category"])
+    if name not in DRAWN_NAMES or inputs.get(DRAWN) == default_settings():
+        return name if name in DRAWN_NAMES else None
+    if DRAWN not in inputs:
+        reason = "does not say whether its images were drawn (version 0.1 did not note it)"
+    elif inputs[DRAWN] is None:
+        reason = "was trained on photographs"
+    else:
+        reason = "was trained on images that were drawn with other settings"
+    raise DeSTSegError(
+        f"the run in {run} of the category {name} {reason}; give --data DIR for its images, or "
+        f"--category {name} for those of the drawn category"
+    )
