@@ -92,11 +92,15 @@ class Outputs:
         self._tidy_list()
 
     def write(self, name: str, write: Callable[[IO[bytes]], object], *, sync: bool = True) -> None:
-        """Check, write and list a file; raises as ``check`` and ``write_whole``."""
-        self.check([name])
+        """Write, check and list a file; raises as ``check`` and ``write_whole``."""
+
+        def ready(whole: Path) -> None:
+            self.check([name])  # again, because somebody else may have put a file there
+            self._add(name, whole, sync)
+
         path = self.folder / name
         self._make(path.parent)
-        write_whole(path, write, sync=sync, ready=lambda whole: self._add(name, whole, sync))
+        write_whole(path, write, sync=sync, ready=ready)
 
     def write_json(self, name: str, values: object) -> None:
         """Write plain values as JSON; raises as ``write``."""
