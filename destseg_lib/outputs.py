@@ -95,8 +95,8 @@ class Outputs:
         """Write, check and list a file; raises as ``check`` and ``write_whole``."""
 
         def ready(whole: Path) -> None:
-            self.check([name])  # again, because somebody else may have put a file there
             self._add(name, whole, sync)
+            self.check([name])  # again, because somebody else may have put a file there
 
         path = self.folder / name
         self._make(path.parent)

@@ -117,14 +117,6 @@ def download_dataset(
     """
     root = Path(root)
     target, archive = root / dataset.folder, root / dataset.url.rpartition("/")[2]
-    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-        if missing := _missing_parts(dataset, target):
-            raise DeSTSegError(
-                f"{target} exists but lacks {missing}. Complete it by hand, or move it away to "
-                f"fetch {dataset.title} again."
-            )
-        print(f"{dataset.title} is already at {target}.")
-        return target / dataset.use
     # Names that a browser does not use, and that are not cleared away with other partial files.
     partial = root / f"{archive.name}.destseg.download"
     draft = root / f".{target.name}.destseg.unpacking"
@@ -133,6 +125,15 @@ def download_dataset(
             raise DeSTSegError(f"{path} is in the way; move it away, or choose another --root.")
         if path != archive and path.is_symlink():
             raise DeSTSegError(f"{path} is a link; move it away, or choose another --root.")
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        if missing := _missing_parts(dataset, target):
+            raise DeSTSegError(
+                f"{target} exists but lacks {missing}. Complete it by hand, or move it away to "
+                f"fetch {dataset.title} again."
+            )
+        shutil.rmtree(draft, ignore_errors=True)  # of a process that was killed at its end
+        print(f"{dataset.title} is already at {target}.")
+        return target / dataset.use
     print(f"{dataset.title} ({dataset.homepage})\nLicence: {dataset.licence}", flush=True)
     try:
         root.mkdir(parents=True, exist_ok=True)

@@ -22,7 +22,7 @@ from filelock import Timeout
 
 from destseg_lib.config import Precision
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.files import read_json, read_json_lines, write_json
+from destseg_lib.files import read_json, read_json_lines, remove_partial_files, write_json
 from destseg_lib.outputs import is_inside, outputs, own_lock
 from destseg_lib.studies.study import TEACHER, Study, short_names, study_from_dict
 from destseg_lib.studies.trial import Trial, trials
@@ -64,6 +64,8 @@ def claimed_folder(study: Study, out: Path) -> Iterator[None]:
             f"{out} cannot be made a folder ({error}); choose another --out"
         ) from None
     try:
+        for folder in (out, out / STUDENTS):
+            remove_partial_files(folder)
         if (out / STUDY).exists():
             _check_same_study(study, out)
         else:
