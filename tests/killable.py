@@ -26,7 +26,8 @@ from typing import IO, Any
 
 import torch
 
-from destseg_lib import cli, outputs, training
+from destseg_lib import cli, training
+from destseg_lib.files import outputs
 from destseg_lib.images import download
 from destseg_lib.runs import checkpoint
 

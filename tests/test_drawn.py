@@ -28,9 +28,9 @@ from destseg_lib.drawn.dataset import (
 from destseg_lib.drawn.photograph import DefectivePhotograph, photograph, photograph_defect
 from destseg_lib.drawn.surface import Frame
 from destseg_lib.errors import DeSTSegError
+from destseg_lib.files.outputs import LIST
 from destseg_lib.images.folders import find_category
 from destseg_lib.images.read import read_mask
-from destseg_lib.outputs import LIST
 
 SIZE = 128
 NAMES = [category.name for category in CATEGORIES]

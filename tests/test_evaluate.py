@@ -20,11 +20,11 @@ from destseg_lib.evaluation.evaluate import evaluate, evaluate_category
 from destseg_lib.evaluation.result import Evaluation, MapMetrics
 from destseg_lib.evaluation.tables import METRIC_NAMES, results_table
 from destseg_lib.files import write_json
+from destseg_lib.files.outputs import LIST
 from destseg_lib.images.folders import find_category
 from destseg_lib.images.load import load_images
 from destseg_lib.images.read import read_mask
 from destseg_lib.model import predict_maps
-from destseg_lib.outputs import LIST
 from destseg_lib.runs.checkpoint import train_with_checkpoints
 from destseg_lib.runs.run import Run, save_calibration, start_run
 

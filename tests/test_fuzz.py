@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from forks import TINY, Fork, archive, category, contents, forking, photograph, study
 
-from destseg_lib.outputs import LIST
+from destseg_lib.files.outputs import LIST
 
 CASES, LEAST = 45, 29  # for each command: cases, and those of them that must end well
 ODD = ("plain", "with space", "$HOME", "a|b", "-x", "ümlaut", "new\nline", "100%", "it's", "[1]")
@@ -180,12 +180,15 @@ def make_case(name: str, number: int, root: Path, world: Path) -> Case:
     elif kind == "again":
         case.twice = True
     elif kind == "meanwhile":
-        case.meanwhile = command.names
+        # A log or a list of records, once begun, is added to.
+        case.meanwhile = tuple(name for name in command.names if not name.endswith(".jsonl"))
     elif kind == "taken":
         things = ["file", "empty file", "folder", "pipe", "link to nothing"]
         things += ["link to an input", "hard link to an input"]
         taken = case.out / str(rng.choice([*command.names, LIST]))
         put(taken, str(rng.choice(things)), inputs)
+        if taken.name == LIST and taken.is_file() and not taken.read_bytes():
+            case.replaced = {taken}  # an empty list can be of a command that was killed
         if command.overwrite and rng.random() < 0.5:
             case.options, case.replaced = ("--overwrite",), {taken}
     elif kind == "inputs":

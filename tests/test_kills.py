@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from forks import TINY, Fork, archive, category, contents, forking, photograph, study
 
-from destseg_lib.outputs import LIST
+from destseg_lib.files.outputs import LIST
 
 pytestmark = [
     pytest.mark.slow,

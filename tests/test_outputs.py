@@ -18,7 +18,7 @@ import pytest
 from test_cli import category, fail, photograph, training
 
 from destseg_lib import DeSTSegError, cli
-from destseg_lib.outputs import LIST, outputs, read_list
+from destseg_lib.files.outputs import LIST, outputs, read_list
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),

@@ -17,7 +17,7 @@ from destseg_lib import DeSTSegError
 from destseg_lib.evaluation import predict as prediction_module
 from destseg_lib.evaluation.pictures import LINE, overlay, overlay_names, read_photograph
 from destseg_lib.evaluation.predict import predict
-from destseg_lib.outputs import LIST
+from destseg_lib.files.outputs import LIST
 from destseg_lib.runs.run import Run
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -54,12 +54,12 @@ METHOD = {
     "batches", "config", "corruption", "fusion", "losses", "metrics", "model", "resnet",
     "segmentation", "student", "teacher", "textures", "threshold", "training",
 }  # fmt: skip
-HELPERS = {"checks", "device", "errors", "files", "named_file", "outputs"}
+HELPERS = {"checks", "device", "errors", "files"}
 TOP = METHOD | HELPERS
 MAY_IMPORT = {
     **dict.fromkeys(TOP, TOP),
     "images": {"config", "errors", "files"},
-    "drawn": {"config", "errors", "files", "outputs"},
+    "drawn": {"config", "errors", "files"},
     "runs": TOP | {"images"},
     "evaluation": TOP | {"images", "runs"},
     "studies": TOP | {"images", "drawn", "runs", "evaluation"},

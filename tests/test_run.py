@@ -26,8 +26,8 @@ from destseg_lib import cli, training
 from destseg_lib.config import ModelConfig, PhaseConfig, TrainingConfig, config_to_dict
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.files import append_json_line, read_json, read_json_lines
+from destseg_lib.files.outputs import LIST
 from destseg_lib.model import DeSTSeg, score_images
-from destseg_lib.outputs import LIST
 from destseg_lib.runs import checkpoint as checkpoint_module
 from destseg_lib.runs.checkpoint import InterruptedRunError, train_with_checkpoints
 from destseg_lib.runs.inputs import fingerprint_files, hold_out

@@ -16,8 +16,8 @@ from destseg_lib.config import RECIPES, TrainingConfig, override
 from destseg_lib.device import keep_freed_memory, resolve_device
 from destseg_lib.drawn.dataset import drawn_settings, rotation_for
 from destseg_lib.errors import DeSTSegError
+from destseg_lib.files.outputs import is_inside
 from destseg_lib.images.folders import find_categories
-from destseg_lib.outputs import is_inside
 from destseg_lib.runs.run import CONFIG, new_run, read_run
 from destseg_lib.runs.train import TrainingJob, train_and_calibrate
 

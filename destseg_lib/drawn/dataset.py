@@ -35,7 +35,7 @@ from destseg_lib.drawn.manifest import (
 from destseg_lib.drawn.photograph import photograph, photograph_defect
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.files import remove_partial_files
-from destseg_lib.outputs import Outputs, outputs
+from destseg_lib.files.outputs import Outputs, outputs
 
 WORLD = Path("data/world")  # where drawn categories are kept
 GOOD = "good"

@@ -11,7 +11,7 @@ from filelock import FileLock
 
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.files import PARTIAL
-from destseg_lib.outputs import own_lock
+from destseg_lib.files.outputs import own_lock
 
 MANIFEST = "made.json"
 UNFINISHED = "unfinished"  # a key of the manifest until every image is drawn

@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 from destseg_lib.config import METRIC_SIZE, TOP_PIXELS
 from destseg_lib.device import resolve_device
 from destseg_lib.errors import DeSTSegError
+from destseg_lib.evaluation.named_file import named_file
 from destseg_lib.evaluation.pictures import case_sheet, heat_scale, pick_cases
 from destseg_lib.evaluation.predict import score_files
 from destseg_lib.evaluation.result import (
@@ -29,11 +30,10 @@ from destseg_lib.evaluation.result import (
 )
 from destseg_lib.evaluation.streaming import ExactMetrics, StreamingMetrics
 from destseg_lib.evaluation.tables import METRIC_NAMES
+from destseg_lib.files.outputs import is_inside, outputs
 from destseg_lib.images.folders import Category, TestImage, find_categories
 from destseg_lib.images.read import Mask, image_size, read_mask
 from destseg_lib.metrics import image_scores
-from destseg_lib.named_file import named_file
-from destseg_lib.outputs import is_inside, outputs
 from destseg_lib.runs.provenance import provenance
 from destseg_lib.runs.run import CONFIG, Run, load_run
 from destseg_lib.threshold import apply_threshold, threshold_at

@@ -17,10 +17,10 @@ from PIL import Image
 from scipy.ndimage import distance_transform_edt
 
 from destseg_lib.config import METRIC_SIZE
+from destseg_lib.files.outputs import Outputs
 from destseg_lib.images.folders import TestImage
 from destseg_lib.images.read import image_size, read_image, read_mask
 from destseg_lib.model import predict_maps
-from destseg_lib.outputs import Outputs
 from destseg_lib.runs.run import Run
 from destseg_lib.threshold import Threshold
 

@@ -17,11 +17,11 @@ from tqdm.auto import tqdm
 from destseg_lib.config import TOP_PIXELS
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.evaluation.pictures import heat_scale, overlay_names, write_overlay
+from destseg_lib.files.outputs import Outputs, identity, outputs, written
 from destseg_lib.images.folders import find_images
 from destseg_lib.images.load import chunks, decode_files
 from destseg_lib.metrics import image_scores
 from destseg_lib.model import PredictedMaps, predict_maps
-from destseg_lib.outputs import Outputs, identity, outputs, written
 from destseg_lib.runs.checkpoint import interrupts_wait
 from destseg_lib.runs.run import Run
 from destseg_lib.threshold import Threshold, describe_threshold, place_of, threshold_at

@@ -22,8 +22,8 @@ from torch import Tensor
 from destseg_lib.config import TrainingConfig, config_from_dict, config_to_dict
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.files import read_json, write_json, write_whole
+from destseg_lib.files.outputs import Outputs, outputs
 from destseg_lib.model import DeSTSeg
-from destseg_lib.outputs import Outputs, outputs
 from destseg_lib.runs.provenance import provenance
 from destseg_lib.teacher import Teacher, load_teacher, read_weights_file
 from destseg_lib.training import move_to_device

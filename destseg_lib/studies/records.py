@@ -23,7 +23,7 @@ from filelock import Timeout
 from destseg_lib.config import Precision
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.files import read_json, read_json_lines, remove_partial_files, write_json
-from destseg_lib.outputs import is_inside, outputs, own_lock
+from destseg_lib.files.outputs import is_inside, outputs, own_lock
 from destseg_lib.studies.study import TEACHER, Study, short_names, study_from_dict
 from destseg_lib.studies.trial import Trial, trials
 
@@ -69,7 +69,8 @@ def claimed_folder(study: Study, out: Path) -> Iterator[None]:
         if (out / STUDY).exists():
             _check_same_study(study, out)
         else:
-            write_json(out / STUDY, asdict(study))
+            files = outputs(out, (STUDY, RECORDS), (), by="study run")
+            files.write_json(STUDY, asdict(study))
         yield
     finally:
         lock.release()

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.evaluation.tables import METRIC_TITLES, markdown_table
-from destseg_lib.outputs import Outputs, outputs
+from destseg_lib.files.outputs import Outputs, outputs
 from destseg_lib.studies.compare import LEVEL, Row, compare, unfinished
 from destseg_lib.studies.study import Study, short_names
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.files import write_whole
-from destseg_lib.outputs import Outputs, identity, is_inside, outputs
+from destseg_lib.files.outputs import Outputs, identity, is_inside, outputs
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from typing import IO, NamedTuple
 from filelock import FileLock
 
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.files import remove_partial_files, write_whole
+from destseg_lib.files.whole import remove_partial_files, write_whole
 
 LIST = ".destseg-files.jsonl"
 
