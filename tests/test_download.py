@@ -128,7 +128,7 @@ def assert_whole(root: Path) -> None:
 
 def assert_nothing_unpacked(root: Path) -> None:
     names = {path.name for path in root.iterdir()}
-    assert names <= {"set.tar.gz", "set.tar.gz.partial", "set.tar.gz.wrong"}
+    assert names <= {"set.tar.gz", "set.tar.gz.destseg.download", "set.tar.gz.wrong"}
 
 
 def test_a_data_set_is_fetched_checked_and_unpacked(server: Server, tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_a_target_that_lacks_parts_is_not_taken_for_a_data_set(
 
 @pytest.mark.parametrize(
     ("name", "content", "requests"),
-    [("small", None, 1), ("set.tar.gz", WHOLE, 0), ("set.tar.gz.partial", WHOLE, 1)],
+    [("small", None, 1), ("set.tar.gz", WHOLE, 0), ("set.tar.gz.destseg.download", WHOLE, 1)],
     ids=["empty target", "archive put there by hand", "download that ended unnoticed"],
 )
 def test_what_is_there_is_used(
@@ -355,7 +355,7 @@ def test_an_interrupted_unpacking_is_never_taken_for_a_data_set(
         patch.setattr(shutil, "rmtree", lambda *_, **__: None)
         with pytest.raises(KeyboardInterrupt):
             fetch(record, tmp_path)
-    assert (tmp_path / ".small.unpacking").exists()
+    assert (tmp_path / ".small.destseg.unpacking").exists()
     assert not (tmp_path / "small").exists()
     fetch(record, tmp_path)
     assert_whole(tmp_path)

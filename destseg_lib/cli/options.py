@@ -11,14 +11,14 @@ import torch
 from destseg_lib.cli.mode import defaults
 from destseg_lib.device import resolve_device
 from destseg_lib.drawn import CATEGORIES
-from destseg_lib.drawn.dataset import WORLD, write_category
+from destseg_lib.drawn.dataset import WORLD, default_settings, write_category
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.runs.exported import SUFFIX, AnyRun, Runtime, load_exported
-from destseg_lib.runs.run import CONFIG, read_run
+from destseg_lib.runs.run import CONFIG, DRAWN, read_run
 from destseg_lib.runs.shipped import load_pretrained
 
-DRAWN = tuple(category.name for category in CATEGORIES)
-NAMES = ", ".join(DRAWN)
+DRAWN_NAMES = tuple(category.name for category in CATEGORIES)
+NAMES = ", ".join(DRAWN_NAMES)
 
 
 def add_data(parser: argparse.ArgumentParser, what: str) -> None:
@@ -55,6 +55,12 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     skip = "leave out images that cannot be read, and list them"
     parser.add_argument("--skip-unreadable", action="store_true", help=skip)
     add_quiet(parser)
+
+
+def add_overwrite(parser: argparse.ArgumentParser) -> None:
+    """The option of every command that may replace files that are not its own."""
+    overwrite = "replace files that an earlier command did not write; never one that this one reads"
+    parser.add_argument("--overwrite", action="store_true", help=overwrite)
 
 
 def add_quiet(parser: argparse.ArgumentParser) -> None:
@@ -106,8 +112,27 @@ def loaded_run(options: argparse.Namespace, device: torch.device) -> AnyRun | No
 
 
 def drawn_category_of(run: Path) -> str | None:
-    """The drawn category that a run was trained on; None if it was trained on other images."""
-    name = shipped_name(run)
-    if name is None and (run / CONFIG).exists():
-        name = str(read_run(run)["inputs"]["category"])
-    return name if name in DRAWN else None
+    """The drawn category that a run was trained on; None if it was trained on other images.
+
+    Raises:
+        DeSTSegError: the run has the name of a drawn category but does not say that it was drawn,
+            or it was drawn with other settings than the commands draw with.
+    """
+    if (name := shipped_name(run)) is not None:
+        return name
+    if not (run / CONFIG).exists():
+        return None
+    inputs = read_run(run)["inputs"]
+    name = str(inputs["category"])
+    if name not in DRAWN_NAMES or inputs.get(DRAWN) == default_settings():
+        return name if name in DRAWN_NAMES else None
+    if DRAWN not in inputs:
+        reason = "does not say whether its images were drawn (version 0.1 did not note it)"
+    elif inputs[DRAWN] is None:
+        reason = "was trained on photographs"
+    else:
+        reason = "was trained on images that were drawn with other settings"
+    raise DeSTSegError(
+        f"the run in {run} of the category {name} {reason}; give --data DIR for its images, or "
+        f"--category {name} for those of the drawn category"
+    )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,8 +17,8 @@ from PIL import Image
 from scipy.ndimage import distance_transform_edt
 
 from destseg_lib.config import METRIC_SIZE
-from destseg_lib.errors import DeSTSegError
 from destseg_lib.evaluation.tables import shown
+from destseg_lib.files.outputs import Outputs
 from destseg_lib.images.folders import TestImage
 from destseg_lib.images.read import WHITE, image_size, read_image, read_mask
 from destseg_lib.runs.exported import AnyRun
@@ -37,7 +37,7 @@ Map = NDArray[np.float32]
 
 
 class Case(NamedTuple):
-    """A row of ``write_case_sheet``: photo (H, W, 3), truth (S, S) 0/1 or None, map (S, S).
+    """A row of ``case_sheet``: photo (H, W, 3), truth (S, S) 0/1 or None, map (S, S).
 
     ``threshold`` None draws no outline.
     """
@@ -113,7 +113,8 @@ def overlay(
 
 
 def write_overlay(
-    file: Path,
+    outputs: Outputs,
+    name: str,
     photograph: Path,
     anomaly_map: Map,
     threshold: float | None,
@@ -127,15 +128,16 @@ def write_overlay(
     """
     picture = read_photograph(photograph, white=white)
     picture = overlay(picture, anomaly_map, threshold, scale=scale)
-    with writing(file, "--out"):
-        Image.fromarray(picture).save(file, format="PNG")
+    # A picture that a power cut takes is drawn again; forcing each to the disk would take long.
+    outputs.write(name, lambda file: Image.fromarray(picture).save(file, "PNG"), sync=False)
 
 
 def overlay_names(paths: Sequence[Path]) -> list[str]:
     """A PNG's name for each photograph: its own, after its folders' below the one all share.
 
     ``test/crack/1.jpg`` and ``test/good/1.jpg`` become ``crack-1.png`` and ``good-1.png``. Names
-    that would still be the same are numbered.
+    that would still be the same are numbered; neither case nor the way in which an accent is
+    written makes a difference, because to some file systems it does not.
     """
     top = os.path.commonpath([path.absolute().parent for path in paths])
     seen: Counter[str] = Counter()
@@ -143,10 +145,10 @@ def overlay_names(paths: Sequence[Path]) -> list[str]:
     for path in paths:
         stem = "-".join(path.absolute().relative_to(top).with_suffix("").parts)
         name = stem
-        while seen[name.casefold()]:
-            seen[stem.casefold()] += 1
-            name = f"{stem}-{seen[stem.casefold()]}"
-        seen[name.casefold()] += 1
+        while seen[_folded(name)]:
+            seen[_folded(stem)] += 1
+            name = f"{stem}-{seen[_folded(stem)]}"
+        seen[_folded(name)] += 1
         names.append(f"{name}.png")
     return names
 
@@ -205,12 +207,8 @@ def pick_cases(
     return cases
 
 
-def write_case_sheet(cases: Sequence[Case], path: Path, *, scale: float = 1.0) -> None:
-    """Write a sheet as PNG with one row per case: image, truth, map and outline.
-
-    Raises:
-        DeSTSegError: the file cannot be written.
-    """
+def case_sheet(cases: Sequence[Case], *, scale: float = 1.0) -> Figure:
+    """Draw a sheet with one row per case: image, truth, map and outline."""
     figure = Figure(figsize=(10, 2.7 * len(cases)), layout="constrained")
     axes = figure.subplots(len(cases), 4, squeeze=False)
     for column, name in zip(axes[0], ("image", "truth", "map", "outline"), strict=True):
@@ -235,19 +233,11 @@ def write_case_sheet(cases: Sequence[Case], path: Path, *, scale: float = 1.0) -
             panel.set_xticks([])
             panel.set_yticks([])
     figure.colorbar(heat, ax=axes[:, 2], location="bottom", aspect=15, pad=0.01, panchor=False)
-    with writing(path, "--figures"):
-        figure.savefig(path, dpi=100, format="png")
+    return figure
 
 
-@contextmanager
-def writing(path: Path, option: str) -> Iterator[None]:
-    """Raise DeSTSegError, which names the command's option, for an OSError in the block."""
-    try:
-        yield
-    except OSError as error:
-        raise DeSTSegError(
-            f"{path} could not be written ({error}). Free some space or choose another {option}."
-        ) from error
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name.casefold())
 
 
 def _resized(anomaly_map: Map, shape: tuple[int, ...]) -> Map:

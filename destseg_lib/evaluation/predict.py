@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice, repeat
@@ -15,8 +16,9 @@ from tqdm.auto import tqdm
 
 from destseg_lib.config import TOP_PIXELS
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.evaluation.pictures import heat_scale, overlay_names, write_overlay, writing
-from destseg_lib.files import write_json
+from destseg_lib.evaluation.pictures import heat_scale, overlay_names, write_overlay
+from destseg_lib.files.outputs import Outputs, identity, outputs, written
+from destseg_lib.images.folders import find_images
 from destseg_lib.images.load import chunks, decode_files, white_level_advice
 from destseg_lib.metrics import image_scores
 from destseg_lib.model import PredictedMaps
@@ -26,6 +28,7 @@ from destseg_lib.threshold import Threshold, describe_threshold, place_of, thres
 
 SCORES = "scores.json"
 SAVE_EVERY = 60.0  # seconds
+THUMBNAILS = frozenset({"@eaDir", "__MACOSX"})  # folders that Synology and macOS add to others
 
 
 class ScoredBatch(NamedTuple):
@@ -79,6 +82,38 @@ def score_files(
         raise DeSTSegError(f"None of the {len(paths)} images can be read. The first: {errors[0]}")
 
 
+def find_photographs(places: Sequence[Path]) -> tuple[Path, ...]:
+    """List the images of files and folders as ``find_images``, without what is no photograph.
+
+    Thumbnails in a folder are left out, and pictures that this library drew of photographs; it is
+    printed how many.
+
+    Raises:
+        DeSTSegError: as ``find_images``; also if nothing is left.
+    """
+    kept: dict[Path, None] = {}
+    left: Counter[str] = Counter()
+    for place in places:
+        images = find_images([place])
+        ours = written(images)
+        for path in images:
+            below = path.relative_to(place).parts[:-1] if place.is_dir() else ()
+            if thumbnails := THUMBNAILS.intersection(below):
+                left[f"{place}: thumbnails in {min(thumbnails)}"] += 1
+            elif ours.get(path) in ("predict", "evaluate"):
+                left[f"{path.parent}: pictures that 'destseg {ours[path]}' wrote"] += 1
+            else:
+                kept[path] = None
+    for what, count in left.items():
+        print(f"left out {count} of {what}")
+    if not kept:
+        raise DeSTSegError(
+            f"{places[0]} holds no photographs, only {min(left).partition(': ')[2]}; name a folder "
+            "of photographs"
+        )
+    return tuple(kept)
+
+
 def predict(
     run: AnyRun,
     paths: Sequence[Path],
@@ -87,6 +122,7 @@ def predict(
     fpr: float | None = None,
     good: Sequence[Path] = (),
     skip_unreadable: bool = False,
+    overwrite: bool = False,
     progress: bool = True,
 ) -> list[dict[str, Any]]:
     """Score photographs; write ``scores.json`` and one overlay per photograph to a folder.
@@ -100,6 +136,7 @@ def predict(
         fpr: false-positive rate of the threshold, as ``threshold_at`` takes it.
         good: more good images to calibrate on, none of which was trained on.
         skip_unreadable: print unreadable files and go on.
+        overwrite: replace files in ``out`` that no earlier call wrote; never one of ``paths``.
         progress: show bars.
 
     Returns:
@@ -107,17 +144,21 @@ def predict(
         image, the last two None where there is nothing to calibrate on.
 
     Raises:
-        DeSTSegError: an unreadable image, a folder that cannot be written, or a rate that cannot be
-            resolved.
+        DeSTSegError: an unreadable image, a folder that cannot be written or holds other files of
+            these names, or a rate that cannot be resolved.
         KeyboardInterrupt: asked to stop.
     """
     paths, out = tuple(map(Path, paths)), Path(out)
     _check_inputs(paths, out)
+    names = overlay_names(paths)
+    read = (*paths, *good)
+    made = outputs(out, [SCORES, *names], read, by="predict", overwrite=overwrite)
     if fpr is not None:
         place_of(fpr, len(run.calibration_scores) + len(good))  # before the work, not after it
     if advice := white_level_advice(paths, run.white_level):
         print(advice)
-    write_json(out / SCORES, [])
+    made.prepare()
+    made.write_json(SCORES, [])
     skipped: list[tuple[Path, str]] | None = [] if skip_unreadable else None
     more = score_files(
         run, good, skipped=skipped, progress=progress and bool(good), description="calibrating"
@@ -128,9 +169,9 @@ def predict(
     rows: list[dict[str, Any]] = []
     try:
         batches = score_files(run, paths, skipped=skipped, progress=progress)
-        _write_overlays(run, batches, rows, paths, out, threshold)
+        _write_overlays(run, batches, rows, paths, names, made, threshold)
     finally:
-        write_json(out / SCORES, rows)
+        made.write_json(SCORES, rows)
         for path, why in skipped or ():
             print(f"skipped {path}: {why}")
     return rows
@@ -141,11 +182,11 @@ def _write_overlays(
     batches: Iterator[ScoredBatch],
     rows: list[dict[str, Any]],
     paths: tuple[Path, ...],
-    out: Path,
+    names: list[str],
+    made: Outputs,
     threshold: Threshold | None,
 ) -> None:
     """Append each image's row of ``scores.json`` once its overlay is written."""
-    files = [out / name for name in overlay_names(paths)]
     value = None if threshold is None else threshold.value
     saved = time.monotonic()
     with interrupts_wait() as stop, ThreadPoolExecutor() as pool:
@@ -153,7 +194,8 @@ def _write_overlays(
             anomalous = [None if value is None else bool(score > value) for score in batch.scores]
             drawn = pool.map(
                 write_overlay,
-                [files[i] for i in batch.indices],
+                repeat(made),
+                [names[i] for i in batch.indices],
                 [paths[i] for i in batch.indices],
                 batch.maps.final,
                 [value if found else None for found in anomalous],
@@ -167,21 +209,20 @@ def _write_overlays(
                 rows.append({**row, "threshold": value, "anomalous": found})
             if stop():
                 raise KeyboardInterrupt(
-                    f"stopped; {out / SCORES} holds {len(rows)} of {len(paths)} images"
+                    f"stopped; {made.folder / SCORES} holds {len(rows)} of {len(paths)} images"
                 )
             if time.monotonic() - saved > SAVE_EVERY:
-                write_json(out / SCORES, rows)
+                made.write_json(SCORES, rows)
                 saved = time.monotonic()
 
 
 def _check_inputs(paths: tuple[Path, ...], out: Path) -> None:
     if not paths:
         raise DeSTSegError("There are no images to score: the list of files is empty.")
-    for path in paths:
-        if path.parent.absolute() == out.absolute():
+    place = identity(out)
+    for folder, path in {path.parent: path for path in paths}.items():
+        if place is not None and identity(folder) == place:
             raise DeSTSegError(
                 f"{path} is in {out}, where the overlays go and would be taken for photographs "
                 "the next time. Choose another --out."
             )
-    with writing(out, "--out"):
-        out.mkdir(parents=True, exist_ok=True)

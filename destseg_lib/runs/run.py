@@ -24,6 +24,7 @@ from torch import Tensor
 from destseg_lib.config import TrainingConfig, config_from_dict, config_to_dict
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.files import read_json, write_json, write_whole
+from destseg_lib.files.outputs import Outputs, outputs
 from destseg_lib.images.read import WHITE
 from destseg_lib.model import DeSTSeg, PredictedMaps, predict_maps
 from destseg_lib.runs.provenance import provenance
@@ -36,6 +37,7 @@ CHECKPOINT = "checkpoint.pt"
 LOG = "log.jsonl"
 MODEL = "model.safetensors"
 CALIBRATION = "calibration.json"
+DRAWN = "drawn"  # among a run's inputs: what its category was drawn with, None for photographs
 
 
 @dataclass(frozen=True)
@@ -73,31 +75,31 @@ def start_run(out: Path, config: TrainingConfig, teacher: Teacher, inputs: dict[
     Raises:
         DeSTSegError: there is a run already, or the folder cannot be written.
     """
-    if (out / CONFIG).exists():
-        raise DeSTSegError(
-            f"{out} already holds a run; continue it with --resume, or choose another --out"
-        )
-    for name in (CHECKPOINT, LOG, MODEL, CALIBRATION):
-        if (out / name).exists():
-            # Training would continue from it, or take it for its own result.
-            raise DeSTSegError(
-                f"{out / name} is there, but no {CONFIG} that says which run it belongs to; "
-                f"restore {CONFIG}, move {name} away, or choose another --out"
-            )
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DeSTSegError(
-            f"{out} cannot be made a folder ({error}); choose another --out"
-        ) from None
-    save_weights(out / TEACHER, teacher.trunk.state_dict())
+    files = new_run(out)
+    files.prepare()
+    content = _weights_content(teacher.trunk.state_dict())
+    files.write(TEACHER, lambda file: file.write(content))
     described = {
         "config": config_to_dict(config),
         "teacher": {"name": teacher.name, "fingerprint": teacher.fingerprint()},
         "inputs": inputs,
         "provenance": provenance(torch.device("cpu")),
     }
-    write_json(out / CONFIG, described)
+    files.write_json(CONFIG, described)
+
+
+def new_run(out: Path) -> Outputs:
+    """Check that a run may be started in a folder; nothing is written.
+
+    Raises:
+        DeSTSegError: there is a run already, or a file that one would replace, continue from, or
+            take for its own.
+    """
+    if (out / CONFIG).exists():
+        raise DeSTSegError(
+            f"{out} already holds a run; continue it with --resume, or choose another --out"
+        )
+    return outputs(out, (CONFIG, TEACHER, CHECKPOINT, LOG, MODEL, CALIBRATION), (), by="train")
 
 
 def read_run(out: Path) -> dict[str, Any]:
@@ -161,8 +163,13 @@ def save_weights(
     path: Path, weights: dict[str, Tensor], metadata: dict[str, str] | None = None
 ) -> None:
     """Write weights as a safetensors file, whole or not at all; raises as ``write_whole``."""
-    content = to_safetensors({k: v.contiguous() for k, v in weights.items()}, metadata)
+    content = _weights_content(weights, metadata)
     write_whole(path, lambda file: file.write(content))
+
+
+def _weights_content(weights: dict[str, Tensor], metadata: dict[str, str] | None = None) -> bytes:
+    content: bytes = to_safetensors({k: v.contiguous() for k, v in weights.items()}, metadata)
+    return content
 
 
 def save_calibration(out: Path, scores: Sequence[float]) -> None:

@@ -26,6 +26,7 @@ from destseg_lib.runs.inputs import Selection, draw_textures, fingerprint_files,
 from destseg_lib.runs.run import (
     CALIBRATION,
     CONFIG,
+    DRAWN,
     load_run,
     read_run,
     run_teacher,
@@ -45,6 +46,7 @@ class TrainingJob:
         teacher: as ``load_teacher`` takes it.
         time_budget: minutes that training may take; None takes all steps of the recipe.
         checkpoint_every: steps between checkpoints.
+        drawn: what the category was drawn with; None for photographs.
     """
 
     textures: Path | None = None
@@ -56,6 +58,7 @@ class TrainingJob:
     tensorboard: bool = False
     skip_unreadable: bool = False
     progress: bool = True
+    drawn: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         """Raise DeSTSegError for a value outside its range."""
@@ -116,7 +119,7 @@ def train_and_calibrate(
         _check_inputs(out, inputs)
     else:
         config = _fit_to_machine(config, model, images, device, job)
-        start_run(out, config, teacher, inputs)
+        start_run(out, config, teacher, {**inputs, DRAWN: job.drawn})
     # Flushed, so that it is seen at once when the output is a file or a pipe.
     print(_summary(category, config, teacher.name, inputs, len(held_out), device), flush=True)
     train_with_checkpoints(

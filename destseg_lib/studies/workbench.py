@@ -57,9 +57,7 @@ class Workbench:
         if name not in {drawn.name for drawn in CATEGORIES}:
             found: Category = self._once(("category", name), lambda: find_category(Path(name)))
             return found
-        self.world.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.world / f".{name}.lock"):  # another worker may be drawing it too
-            return find_category(write_category(name, self.world, progress=self.progress))
+        return find_category(write_category(name, self.world, progress=self.progress))
 
     def good_images(self, name: str, size: int) -> Pixels:
         """All good images of a category that may be trained on, (N, size, size, 3)."""
