@@ -190,8 +190,11 @@ def read_list(folder: Path) -> dict[Listed, str]:
     try:
         if not stat.S_ISREG(path.lstat().st_mode):
             raise ValueError("not a regular file")
+        *lines, cut = path.read_bytes().split(b"\n")
+        records = [json.loads(line) for line in lines]
         # A last line without its end was cut short by a kill; its file never took its place.
-        records = [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
+        if cut[:8] != b'{"file":'[: len(cut)]:
+            raise ValueError("its last line is no entry")
         return {Listed(r["file"], r["size"], r["sha256"]): str(r["by"]) for r in records}
     except (FileNotFoundError, NotADirectoryError):
         return {}
