@@ -454,7 +454,7 @@ def test_impossible_drawings_are_refused(tmp_path):
         find_drawn("spoon")
     with pytest.raises(DeSTSegError, match="has no defect 'rust'; choose one of"):
         photograph_defect(find_drawn("terrazzo"), "rust", 64, (0,))
-    with pytest.raises(DeSTSegError, match="size is 16; draw at 32 pixels or more"):
+    with pytest.raises(DeSTSegError, match="size is 16; draw with a whole number of 32 or more"):
         photograph(find_drawn("metal"), 16, (0,))
     with pytest.raises(DeSTSegError, match="train is -1; give zero or more"):
         ImageCounts(train=-1)

@@ -218,3 +218,12 @@ def test_commands_export_predict_and_evaluate(tmp_path, capsys):
     for row, same in zip(one, other, strict=True):
         assert row["score"] == pytest.approx(same["score"], abs=0.02)  # bf16 where it is native
         assert row["threshold"] == same["threshold"]
+
+
+def test_a_photograph_is_never_written_over(tmp_path, images, capsys):
+    Image.fromarray(images[0]).save(tmp_path / "photograph.onnx", format="PNG")
+    before = (tmp_path / "photograph.onnx").read_bytes()
+    export_it = ["export", "--run", "pretrained:metal", "--out", str(tmp_path / "photograph.onnx")]
+    assert cli.main([*export_it, "--good", str(tmp_path)]) == 2
+    assert "destseg: " in capsys.readouterr().err
+    assert (tmp_path / "photograph.onnx").read_bytes() == before

@@ -9,6 +9,7 @@ from typing import get_args
 import torch
 
 from destseg_lib.cli.options import shipped_name
+from destseg_lib.evaluation.named_file import named_file
 from destseg_lib.images.folders import find_images
 from destseg_lib.images.load import load_images
 from destseg_lib.runs.export import Arithmetic, export_run
@@ -40,10 +41,14 @@ def run_export(options: argparse.Namespace) -> int:
     """``destseg export``: write the file; say how far its answers are from torch's."""
     device, name = torch.device("cpu"), shipped_name(options.run)
     run = load_run(options.run, device) if name is None else load_pretrained(name, device)
+    paths = () if options.good is None else find_images([options.good])
+    read = (*paths, *(options.run.iterdir() if name is None else ()))
+    data = () if options.good is None else (options.good,)
+    named_file(options.out, read, data, by="export", option="--out")  # before the work
     good = None
-    if options.good is not None:
+    if paths:
         size = options.size or run.config.image_size
-        good = load_images(find_images([options.good]), size, white=run.white_level)
+        good = load_images(paths, size, white=run.white_level)
     differences = export_run(
         run,
         options.out,

@@ -32,7 +32,7 @@ from destseg_lib.drawn.manifest import (
     files_in,
     read_manifest,
 )
-from destseg_lib.drawn.photograph import photograph, photograph_defect
+from destseg_lib.drawn.photograph import check_drawing, photograph, photograph_defect
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.files import remove_partial_files
 from destseg_lib.files.outputs import Outputs, outputs
@@ -104,13 +104,6 @@ def rotation_for(category: str, otherwise: Rotation) -> Rotation:
     return (MVTEC_ROTATION | drawn).get(category, otherwise)
 
 
-def check_drawing(size: int, seed: int) -> None:
-    """Raise DeSTSegError for a size or a seed that nothing can be drawn with."""
-    for name, value, least in (("size", size, 32), ("seed", seed, 0)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise DeSTSegError(f"{name} is {value!r}; draw with a whole number of {least} or more")
-
-
 def draw_category(
     name: str,
     size: int = 256,
@@ -178,10 +171,11 @@ def write_category(
         the category's folder.
 
     Raises:
-        DeSTSegError: there is no such category, the size is below 32, or the folder holds
-            something else, was drawn with other settings, or cannot be written.
+        DeSTSegError: as ``draw_category``; also if the folder holds something else, was drawn with
+            other settings, or cannot be written.
     """
     category, counts = find_drawn(name), counts or ImageCounts()
+    check_drawing(size, seed)
     root, made = Path(folder) / name, _settings(size, seed, counts)
     if drawn_settings(root) == made:
         return root

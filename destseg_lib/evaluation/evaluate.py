@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,8 +24,8 @@ from destseg_lib.evaluation.result import (
     Evaluation,
     ImageCounts,
     MapMetrics,
-    SkippedFile,
     Summary,
+    skipped_file,
 )
 from destseg_lib.evaluation.streaming import ExactMetrics, StreamingMetrics
 from destseg_lib.evaluation.tables import METRIC_NAMES
@@ -117,7 +116,7 @@ def evaluate_category(
         regions=final["regions"],
         regions_before_resizing=tested.regions_before,
         regions_lost=tested.regions_lost,
-        skipped=[_without_root(path, why, category.root) for path, why in skipped or ()],
+        skipped=[skipped_file(path, why, category.root) for path, why in skipped or ()],
         threshold=None if threshold is None else apply_threshold(threshold, scores, labels),
         teacher=Path(run.teacher_name).name,
         seed=run.config.seed,
@@ -296,8 +295,3 @@ def _test(
 
 def _map_metrics(found: dict[str, Any]) -> MapMetrics:
     return MapMetrics(**{name: found[name] for name in METRIC_NAMES})
-
-
-def _without_root(path: Path, why: str, root: Path) -> SkippedFile:
-    """A data set's place on this machine stays out of what is written."""
-    return SkippedFile(path.relative_to(root).as_posix(), why.replace(f"{root}{os.sep}", ""))
