@@ -24,7 +24,13 @@ from destseg_lib.metrics import image_scores
 from destseg_lib.model import PredictedMaps
 from destseg_lib.runs.checkpoint import interrupts_wait
 from destseg_lib.runs.exported import AnyRun
-from destseg_lib.threshold import Threshold, describe_threshold, place_of, threshold_at
+from destseg_lib.threshold import (
+    Threshold,
+    broken_promise,
+    describe_threshold,
+    place_of,
+    threshold_at,
+)
 
 SCORES = "scores.json"
 SAVE_EVERY = 60.0  # seconds
@@ -174,6 +180,11 @@ def predict(
         made.write_json(SCORES, rows)
         for path, why in skipped or ():
             print(f"skipped {path}: {why}")
+    above = sum(row["anomalous"] is True for row in rows)
+    if threshold is not None and (
+        advice := broken_promise(threshold, above, len(rows), "photographs")
+    ):
+        print(advice)
     return rows
 
 

@@ -7,6 +7,7 @@ from dataclasses import astuple
 
 from destseg_lib.config import METRIC_SIZE
 from destseg_lib.evaluation.result import Evaluation, MapMetrics, Summary
+from destseg_lib.threshold import Threshold, broken_promise
 
 METRIC_TITLES = {
     "image_auroc": "image AUROC",
@@ -84,6 +85,10 @@ def _notes(evaluation: Evaluation) -> list[str]:
             f"{_share(threshold.achieved_fpr)} of the good test images and by "
             f"{_share(threshold.detected)} of the defective ones"
         )
+        above = round((threshold.achieved_fpr or 0) * threshold.good_images)
+        calibrated = Threshold(threshold.value, threshold.fpr, threshold.calibrated_on)
+        advice = broken_promise(calibrated, above, threshold.good_images, "good test images")
+        notes += [] if advice is None else [advice]
     return notes
 
 

@@ -34,6 +34,7 @@ from destseg_lib.runs.run import (
     start_run,
 )
 from destseg_lib.teacher import load_teacher
+from destseg_lib.threshold import describe_held_out
 from destseg_lib.training import move_to_device, phase_config, phases_of
 
 
@@ -137,6 +138,8 @@ def train_and_calibrate(
         run.model, good.pixels[held_out], precision=config.precision, progress=job.progress
     )
     save_calibration(out, scores.tolist())
+    if advice := describe_held_out(len(scores)):
+        print(advice)
 
 
 def _decode(
