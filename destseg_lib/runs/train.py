@@ -22,7 +22,13 @@ from destseg_lib.images.read import WHITE
 from destseg_lib.model import DeSTSeg, score_images
 from destseg_lib.runs.budget import fit_to_budget, seconds_per_step
 from destseg_lib.runs.checkpoint import train_with_checkpoints
-from destseg_lib.runs.inputs import Selection, draw_textures, fingerprint_files, hold_out
+from destseg_lib.runs.inputs import (
+    Selection,
+    draw_textures,
+    fingerprint_files,
+    fingerprint_pixels,
+    hold_out,
+)
 from destseg_lib.runs.run import (
     CALIBRATION,
     CONFIG,
@@ -105,6 +111,7 @@ def train_and_calibrate(
         "category": category.name,
         "good_images": len(good),
         "good_fingerprint": fingerprint_files(good.paths),
+        "good_pixels": fingerprint_pixels(good.pixels),
         **described,
         **({} if white == WHITE else {"white_level": white}),
         "skipped": [
@@ -169,6 +176,7 @@ def _textures(job: TrainingJob, config: TrainingConfig) -> tuple[NDArray[np.uint
         "textures": job.textures.resolve().name,
         "texture_images": len(images),
         "texture_fingerprint": fingerprint_files(images.paths),
+        "texture_pixels": fingerprint_pixels(images.pixels),
     }
 
 
@@ -197,11 +205,13 @@ def _fit_to_machine(
 def _check_inputs(out: Path, inputs: dict[str, Any]) -> None:
     before = read_run(out)["inputs"]
     for key, now in inputs.items():
-        if now == before.get(key):
-            continue
-        if key.endswith("fingerprint"):
-            images = "good images" if key.startswith("good") else "textures"
+        if now == before.get(key) or (key.endswith("_pixels") and key not in before):
+            continue  # version 0.1 did not look at the pixels
+        images = "good images" if key.startswith("good") else "textures"
+        if key.endswith("_fingerprint"):
             what = f"{images} of other names or file sizes"
+        elif key.endswith("_pixels"):
+            what = f"{images} of the same names but another content"
         else:
             what = f"{key.replace('_', ' ')} = {before.get(key)}, now it is {now}"
         raise DeSTSegError(

@@ -93,6 +93,7 @@ def run_trial(trial: Trial, bench: Workbench) -> dict[str, Any]:
     precision = resolve_precision(trial.config.precision, bench.device)
     config = replace(trial.config, precision=precision)
     images, teacher = training_images(trial, bench), bench.teacher(trial.teacher)
+    inputs = bench.same_inputs(trial.category, config.image_size, trial.textures, trial.teacher)
     model = DeSTSeg(teacher, config.model, torch.Generator().manual_seed(config.seed))
     model = move_to_device(model, bench.device)
     seconds = {"setup": round(time.perf_counter() - started, 2)}
@@ -117,6 +118,7 @@ def run_trial(trial: Trial, bench: Workbench) -> dict[str, Any]:
         "images": {"train": len(images.good), **asdict(evaluation.images)},
         "teacher": {"name": Path(trial.teacher).name, "fingerprint": teacher.fingerprint()},
         "textures": "procedural" if trial.textures is None else Path(trial.textures).name,
+        "inputs": inputs,
         "student": trial.student,
         "config": config_to_dict(config),
         "seconds": seconds,
