@@ -89,13 +89,14 @@ function menu(parent, label, options, act) {
   return () => Number(input.value);
 }
 
+const percent = (share) => `${Math.round(100 * share)} %`;
+
 // What the measured strokes say of a category.
 function honest({ name, found, thresholds }, calibration) {
   const limit = `The threshold ${fixed(thresholds[0], 3)} is the score that 1 % of ${calibration} good pictures exceed.`;
-  const share = (part) => `${Math.round(100 * part)} %`;
   const missed = Object.entries(found.kinds).filter(([, kind]) => kind.found < 0.9)
-    .map(([kind, { found: part }]) => `${kind} (${share(part)} found)`);
-  return `${limit} On ${name}, the model found ${share(found.lines.found)} of ${found.lines.painted} painted lines. ` +
+    .map(([kind, { found: part }]) => `${kind} (${percent(part)} found)`);
+  return `${limit} On ${name}, the model found ${percent(found.lines.found)} of ${found.lines.painted} painted lines. ` +
     (missed.length ? `What it often misses: ${missed.join(", ")}.` : "No kind of stroke was found less than nine times in ten.");
 }
 
@@ -117,13 +118,16 @@ async function open(box, data) {
   const files = {};
   for (const name of shared) files[name] = await fetched(data, name, progress);
   await ask("begin", { files });
-  const examples = {};
-  const load = async (name) => {
-    if (examples[name]) return;
+  const loading = {}; // the examples of each category, once its model is there
+  const fetchAll = async (name) => {
     await ask("model", { name, parts: await fetched(data, `${name}.onnx`, progress) });
-    examples[name] = await json(await fetched(data, `${name}.json`, progress));
+    return json(await fetched(data, `${name}.json`, progress));
   };
-  await load(first);
+  const load = (name) => (loading[name] ??= fetchAll(name).catch((error) => {
+    delete loading[name]; // so that it can be tried again
+    throw error;
+  }));
+  const examples = await load(first);
   status.remove();
   bar.remove();
   play(box, data, ask, examples, load);
@@ -136,16 +140,19 @@ function play(box, data, ask, examples, load) {
   const times = [];
   let updates = 0;
 
-  const chosen = menu(box.controls, "Part", data.categories.map(({ name }) => name), async () => {
+  const chosen = menu(box.controls, "Part", data.categories.map(({ name, found }) => `${name} (${percent(found.lines.found)} of lines found)`), async () => {
     const next = data.categories[chosen()];
     note.textContent = `Loading ${next.name} ...`;
+    let loaded;
     try {
-      await load(next.name);
+      loaded = await load(next.name);
     } catch (error) {
-      note.textContent = `${next.name} did not load: ${error.message}.`;
+      note.textContent = `${next.name} did not load: ${error.message}. Choose it again to try again.`;
       return;
     }
+    if (next !== data.categories[chosen()]) return; // another was chosen while this one loaded
     category = next;
+    examples = loaded;
     turn.good = 0;
     example(true);
   });
@@ -173,7 +180,7 @@ function play(box, data, ask, examples, load) {
   button(buttons, "Another example", () => example(false));
   button(buttons, "A drawn defect, with its truth", defect);
   const file = make("input", { type: "file", accept: "image/*" });
-  buttons.append(make("label", { class: "file" }, "Your own picture", file));
+  buttons.append(make("label", { class: "file" }, "Your own picture, or drop one", file));
   const three = make("div", { class: "three" });
   const small = [1, 2, 3].map((level) => heatPicture(three, `Level ${level}`));
   const meaning = make("p", {},
@@ -233,9 +240,9 @@ function play(box, data, ask, examples, load) {
     if (over) main.ring(...peak);
     small.forEach((one, k) => one.draw(mapOf(k + 2), 3 * category.thresholds[k + 2], null,
       `Distances between student and teacher at level ${k + 1}, bright where they are large`));
-    const share = (value) => `${Math.min(100, (100 * value) / highest)}%`;
-    filled.style.width = share(score);
-    limit.style.left = share(threshold);
+    const along = (value) => `${Math.min(100, (100 * value) / highest)}%`;
+    filled.style.width = along(score);
+    limit.style.left = along(threshold);
     meter.classList.toggle("over", over);
     const digits = highest < 0.1 ? 4 : 3;
     if (verdict.textContent !== says) verdict.textContent = says;
@@ -250,8 +257,8 @@ function play(box, data, ask, examples, load) {
   }
 
   const next = (kind) => {
-    const all = examples[category.name][kind];
-    return all[turn[kind]++ % all.length];
+    turn[kind] += 1;
+    return examples[kind][(turn[kind] - 1) % examples[kind].length];
   };
   async function example(forget) {
     note.textContent = "A good example. Paint on it.";
