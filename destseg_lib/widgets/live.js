@@ -9,13 +9,13 @@ const VIEWS = [
   ["Level 3 alone", "Level 3 sees the largest neighbourhood, 16 pixels at a time: it knows what belongs where, but not exactly where it ends (chapter 4)."],
 ];
 
-// A map as a heat picture, with the truth and the map's peak above it.
 // Four bytes at once; every computer with a browser keeps the lowest first.
 const COLOURS = Uint32Array.from({ length: 256 }, (_, i) => {
   const [red, green, blue] = heat(i / 255);
   return ((255 << 24) | (blue << 16) | (green << 8) | red) >>> 0;
 });
 
+// A map as a heat picture, with the truth and the map's peak above it.
 function heatPicture(parent, caption) {
   const { lower, upper, text } = layers(parent, MAP, caption);
   const context = lower.getContext("2d");
@@ -133,10 +133,32 @@ async function open(box, data) {
   play(box, data, ask, examples, load);
 }
 
+// What is shown below the tools, in its order.
+function layout(box) {
+  const filled = make("div", { class: "filled" });
+  const limit = make("div", { class: "limit" }, make("span", {}, "threshold"));
+  const parts = {
+    how: make("p", { class: "hint" }),
+    pair: make("div", { class: "pair" }),
+    meter: make("div", { class: "score", "aria-hidden": "true" }, filled, limit),
+    verdict: make("p", { class: "verdict", role: "status" }),
+    reading: make("p", { class: "hint" }),
+    buttons: make("div", { class: "tools" }),
+    note: make("p", { role: "status" }),
+    meaning: make("p", {}, "The three small maps show how differently the student and the teacher describe each place: level 1 in fine detail, level 3 with the most around it. Bright is a large cosine distance."),
+    three: make("div", { class: "three" }),
+    cost: make("p", { class: "hint" }),
+    honesty: make("p", { class: "hint" }),
+    keys: make("details", {}, make("summary", {}, "With the keyboard"), make("p", {}, "Tab to the picture. Arrow keys move a ring by 2 pixels, with Shift by 8; Space puts the brush down and lifts it again; Ctrl+Z undoes; Escape lets go. For erase and move, Space begins and ends the box.")),
+  };
+  box.append(...Object.values(parts));
+  return { ...parts, filled, limit };
+}
+
+// Wire everything together: tools to the picture, the picture to the model, its answer to the maps.
 function play(box, data, ask, examples, load) {
   let category = data.categories[0];
   const turn = { good: 0, defects: 0 };
-  const note = make("p", { role: "status" });
   const times = [];
   let updates = 0;
 
@@ -161,36 +183,22 @@ function play(box, data, ask, examples, load) {
   const widthId = `destseg-${(made += 1)}`;
   const width = make("input", { type: "range", min: 1, max: 8, value: 3, id: widthId });
   box.controls.append(make("div", { class: "control" }, make("label", { for: widthId }, "Width of the brush"), width));
-  const how = make("p", { class: "hint" });
+  const parts = layout(box);
+  const { how, pair, note } = parts;
   const hints = {
     erase: "Drag a box: what is in it goes, and its surroundings grow over it.",
     move: "Drag a box around a part, then drag the box.",
   };
   const explain = () => { how.textContent = hints[tool()] || "Press and drag on the picture, with mouse, pen or finger."; };
-  const pair = make("div", { class: "pair" });
   const picture = easel(pair, { tool, width: () => Number(width.value) }, changed);
   set.addEventListener("change", () => { explain(); picture.layer(); });
   const main = heatPicture(pair, "");
-  const limit = make("div", { class: "limit" }, make("span", {}, "threshold"));
-  const filled = make("div", { class: "filled" });
-  const meter = make("div", { class: "score", "aria-hidden": "true" }, filled, limit);
-  const verdict = make("p", { class: "verdict", role: "status" });
-  const buttons = make("div", { class: "tools" });
-  button(buttons, "Undo", picture.back);
-  button(buttons, "Another example", () => example(false));
-  button(buttons, "A drawn defect, with its truth", defect);
+  button(parts.buttons, "Undo", picture.back);
+  button(parts.buttons, "Another example", () => example(false));
+  button(parts.buttons, "A drawn defect, with its truth", defect);
   const file = make("input", { type: "file", accept: "image/*" });
-  buttons.append(make("label", { class: "file" }, "Your own picture, or drop one", file));
-  const three = make("div", { class: "three" });
-  const small = [1, 2, 3].map((level) => heatPicture(three, `Level ${level}`));
-  const meaning = make("p", {},
-    "The three small maps show how differently the student and the teacher describe each place: level 1 in fine detail, level 3 with the most around it. Bright is a large cosine distance.");
-  const reading = make("p", { class: "hint" });
-  const honesty = make("p", { class: "hint" });
-  const keys = make("details", {}, make("summary", {}, "With the keyboard"), make("p", {},
-    "Tab to the picture. Arrow keys move a ring by 2 pixels, with Shift by 8; Space puts the brush down and lifts it again; Ctrl+Z undoes; Escape lets go. For erase and move, Space begins and ends the box."));
-  const cost = make("p", { class: "hint" });
-  box.append(how, pair, meter, verdict, reading, buttons, note, meaning, three, cost, honesty, keys);
+  parts.buttons.append(make("label", { class: "file" }, "Your own picture, or drop one", file));
+  const small = [1, 2, 3].map((level) => heatPicture(parts.three, `Level ${level}`));
   const output = values(box, {
     score: "score", threshold: "threshold", peak: "peak (x, y)", ms: "last pass, ms", median: "median pass, ms", updates: "passes",
   });
@@ -241,15 +249,15 @@ function play(box, data, ask, examples, load) {
     small.forEach((one, k) => one.draw(mapOf(k + 2), 3 * category.thresholds[k + 2], null,
       `Distances between student and teacher at level ${k + 1}, bright where they are large`));
     const along = (value) => `${Math.min(100, (100 * value) / highest)}%`;
-    filled.style.width = along(score);
-    limit.style.left = along(threshold);
-    meter.classList.toggle("over", over);
+    parts.filled.style.width = along(score);
+    parts.limit.style.left = along(threshold);
+    parts.meter.classList.toggle("over", over);
     const digits = highest < 0.1 ? 4 : 3;
-    if (verdict.textContent !== says) verdict.textContent = says;
-    reading.textContent = `Score ${fixed(score, digits)}, threshold ${fixed(threshold, digits)}. ${VIEWS[n][1]}`;
-    honesty.textContent = honest(category, data.calibration);
+    if (parts.verdict.textContent !== says) parts.verdict.textContent = says; // said when it changes
+    parts.reading.textContent = `Score ${fixed(score, digits)}, threshold ${fixed(threshold, digits)}. ${VIEWS[n][1]}`;
+    parts.honesty.textContent = honest(category, data.calibration);
     const median = [...times].sort((a, b) => a - b)[Math.floor(times.length / 2)];
-    cost.textContent = `At every change all of it is computed here, in your browser: teacher, student and segmentation network on ${SIDE} × ${SIDE} pixels, in ${Math.round(answer.ms)} ms. The score is the mean of the map's 100 largest values of ${MAP} × ${MAP}. Nothing that you paint or open leaves your device.`;
+    parts.cost.textContent = `At every change all of it is computed here, in your browser: teacher, student and segmentation network on ${SIDE} × ${SIDE} pixels, in ${Math.round(answer.ms)} ms. The score is the mean of the map's 100 largest values of ${MAP} × ${MAP}. Nothing that you paint or open leaves your device.`;
     output({
       score: fixed(score, 5), threshold: fixed(threshold, 5), peak: peak.map((p) => Math.floor(p / 2)).join(", "),
       ms: fixed(answer.ms, 0), median: fixed(median, 0), updates: String(updates),
@@ -282,7 +290,10 @@ function play(box, data, ask, examples, load) {
     picture.put(image, null, false);
     image.close();
   }
-  file.addEventListener("change", () => opened(file.files[0]));
+  file.addEventListener("change", async () => {
+    await opened(file.files[0]);
+    file.value = ""; // so that the same file can be chosen again
+  });
   for (const kind of ["dragover", "drop"]) {
     pair.addEventListener(kind, (event) => {
       event.preventDefault();

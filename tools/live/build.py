@@ -76,7 +76,7 @@ def write_models() -> dict[str, Any]:
         answer = open_halves(halves)
         categories.append({"name": name, "thresholds": thresholds(name, answer)})
         if name == CATEGORIES[0]:
-            write_recording(name, answer, categories[0]["thresholds"][0])
+            write_recording(name, answer)
     return {"packs": packs, "categories": categories, "calibration": CALIBRATION}
 
 
@@ -84,7 +84,7 @@ def fingerprint() -> str:
     """A hash of all that the written files depend on; if it changes, they are written again."""
     files = [Path(__file__), Path(__file__).with_name("strokes.py"), VENDOR / "stamp"]
     files += sorted((ROOT / "destseg_lib").rglob("*.safetensors"))
-    for part in ("runs", "drawn"):
+    for part in (".", "runs", "drawn"):
         files += sorted((ROOT / "destseg_lib" / part).glob("*.py"))
     hashed = hashlib.sha256()
     for file in files:
@@ -157,7 +157,7 @@ def as_data(image: Image.Image) -> str:
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-def write_recording(category: str, answer: Callable[[Picture], Answer], threshold: float) -> None:
+def write_recording(category: str, answer: Callable[[Picture], Answer]) -> None:
     """A film of a line that grows, with its map: what a browser that cannot compute shows."""
     picture = good_pictures(category, 1, EXAMPLES_SEED)[0]
     line = next(stroke for stroke in STROKES if stroke.name == "dark line of 3")
