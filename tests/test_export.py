@@ -20,6 +20,7 @@ from destseg_lib.metrics import image_scores
 from destseg_lib.runs import export
 from destseg_lib.runs.export import ExportedGraph, export_run
 from destseg_lib.runs.exported import KEY, OUTPUTS, load_exported
+from destseg_lib.runs.quantise import points_lost
 from destseg_lib.runs.run import Run
 from destseg_lib.runs.shipped import load_pretrained
 from destseg_lib.threshold import threshold_at
@@ -134,6 +135,29 @@ def test_another_size_has_no_threshold_and_takes_images_of_that_size(run, tmp_pa
     assert exported.config.image_size == 96 and exported.calibration_scores == ()
     (maps,) = exported.maps(np.zeros((1, 96, 96, 3), np.uint8))
     assert maps.final.shape == (1, 256, 256)
+
+
+@pytest.mark.slow
+def test_arithmetic_in_int8_says_what_it_costs_and_is_refused_if_that_is_too_much(
+    run, tmp_path, images, monkeypatch
+):
+    path = tmp_path / "model.onnx"
+    with pytest.raises(DeSTSegError, match="0 good images are too few"):
+        export_run(run, path, arithmetic="int8")
+    monkeypatch.setattr(export, "MOST_LOST", {"image_auroc": 101.0, "pixel_ap": 101.0})
+    export_run(run, path, arithmetic="int8", good=images[:12])
+    (entry,) = (p for p in onnx.load(path).metadata_props if p.key == KEY)
+    assert set(json.loads(entry.value)["points_lost"]) == {"image_auroc", "pixel_ap"}
+    assert len(load_exported(path).calibration_scores) == 12
+    path.unlink()
+    monkeypatch.setattr(export, "MOST_LOST", {"image_auroc": -101.0, "pixel_ap": 2.0})
+    with pytest.raises(DeSTSegError, match=r"arithmetic in int8 loses .* points of image_auroc"):
+        export_run(run, path, arithmetic="int8", good=images[:12])
+    assert not path.exists()
+
+
+def test_points_lost_of_a_run_against_itself_are_none(run, images):
+    assert points_lost(run, run, images[:8]) == {"image_auroc": 0.0, "pixel_ap": 0.0}
 
 
 def test_a_graph_that_differs_is_not_written(run, tmp_path, monkeypatch):

@@ -11,7 +11,8 @@ import torch
 from destseg_lib.cli.options import shipped_name
 from destseg_lib.images.folders import find_images
 from destseg_lib.images.load import load_images
-from destseg_lib.runs.export import Weights, export_run
+from destseg_lib.runs.export import Arithmetic, export_run
+from destseg_lib.runs.quantise import Weights
 from destseg_lib.runs.run import load_run
 from destseg_lib.runs.shipped import load_pretrained
 
@@ -26,6 +27,8 @@ def add_export(parser: argparse.ArgumentParser) -> None:
     add("--size", type=int, metavar="N", help=size)
     weights = "how weights are stored; fp16 halves the file, int8 quarters it (default: fp32)"
     add("--weights", choices=get_args(Weights), default="fp32", help=weights)
+    arithmetic = "int8 needs --good; it is refused if it loses too much (default: float)"
+    add("--arithmetic", choices=get_args(Arithmetic), default="float", help=arithmetic)
     good = (
         "good images, not used in training, to calibrate the file's threshold on; needed for a "
         "threshold with --weights int8 or another --size"
@@ -45,6 +48,7 @@ def run_export(options: argparse.Namespace) -> int:
         options.out,
         size=options.size,
         weights=options.weights,
+        arithmetic=options.arithmetic,
         good=None if good is None else good.pixels,
     )
     found = ", ".join(f"{name} {value:.2g}" for name, value in differences.items())

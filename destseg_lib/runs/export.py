@@ -8,7 +8,6 @@ how far its answers are from torch's, and where it came from.
 from __future__ import annotations
 
 import json
-import logging
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -39,8 +38,16 @@ from destseg_lib.runs.exported import (
     ExportedRun,
     open_with,
     package_of,
+    quiet,
 )
 from destseg_lib.runs.provenance import provenance
+from destseg_lib.runs.quantise import (
+    MOST_LOST,
+    Weights,
+    points_lost,
+    quantise_arithmetic,
+    store_weights,
+)
 from destseg_lib.runs.run import Run
 from destseg_lib.teacher import normalise
 from destseg_lib.textures import procedural_textures
@@ -48,7 +55,7 @@ from destseg_lib.textures import procedural_textures
 if TYPE_CHECKING:
     import onnx
 
-Weights = Literal["fp32", "fp16", "int8"]
+Arithmetic = Literal["float", "int8"]
 LARGEST_DIFFERENCE = 1e-3  # of maps and scores from torch's, with weights in fp32
 
 
@@ -97,6 +104,7 @@ def export_run(
     *,
     size: int | None = None,
     weights: Weights = "fp32",
+    arithmetic: Arithmetic = "float",
     good: NDArray[np.uint8] | None = None,
 ) -> dict[str, float]:
     """Write a trained run as an ONNX file, after comparing its answers with torch's.
@@ -105,19 +113,21 @@ def export_run(
         run: on the CPU.
         out: the file, ending in ``.onnx``.
         size: side of the images that it takes, a multiple of 32; None is the run's own.
-        weights: how convolutions' weights are stored. All arithmetic is in fp32; ``fp16`` halves
-            the file and ``int8`` (one scale per output channel) quarters it.
+        weights: how convolutions' weights are stored; ``fp16`` halves the file and ``int8`` (one
+            scale per output channel) quarters it.
+        arithmetic: ``int8`` computes most convolutions in whole numbers, whatever ``weights`` are.
         good: images (N, S, S, 3) that were not trained on; the scores that the file gives them are
             what its threshold is calibrated on. Without them the run's own scores are, but none
             at another size or with weights in int8, which move scores by more than a threshold
-            can bear.
+            can bear. Arithmetic in int8 needs at least eight.
 
     Returns:
         the largest differences from torch in fp32: ``final_map``, ``student_map`` and ``score``.
 
     Raises:
-        DeSTSegError: a package is missing, the name or the size cannot be used, or the answers
-            with weights in fp32 differ from torch's by more than 1e-3.
+        DeSTSegError: a package is missing, the name or the size cannot be used, the answers with
+            weights in fp32 differ from torch's by more than 1e-3, or arithmetic in int8 loses more
+            than ``MOST_LOST``.
     """
     if out.suffix != SUFFIX:
         raise DeSTSegError(f"{out} does not end in {SUFFIX}; name the file to write that way")
@@ -129,18 +139,26 @@ def export_run(
         OUTPUTS,
         ({0: torch.export.Dim("images", min=1)},),
     )
-    shrink_weights(content, weights)
+    if arithmetic == "int8":
+        content = quantise_arithmetic(content, () if good is None else good)
+    else:
+        store_weights(content, weights)
     compute = open_with("onnxruntime", content.SerializeToString(), "fp32")
     differences = _differences(run.model, config.image_size, compute)
-    if weights == "fp32" and (worst := max(differences.values())) > LARGEST_DIFFERENCE:
+    exact, worst = weights == "fp32" and arithmetic == "float", max(differences.values())
+    if exact and worst > LARGEST_DIFFERENCE:
         raise DeSTSegError(
             f"the exported graph differs from torch by {worst:.2g}, more than "
             f"{LARGEST_DIFFERENCE:g}; nothing was written. Try another version of onnxruntime"
         )
+    exported, lost = ExportedRun(compute, config, run.teacher_name, ()), None
+    if arithmetic == "int8":
+        assert good is not None
+        lost = points_lost(run, exported, good)
+        _refuse_loss(lost)
     own = weights != "int8" and config == run.config
     scores = run.calibration_scores if own else ()
     if good is not None:
-        exported = ExportedRun(compute, config, run.teacher_name, ())
         scores = tuple(
             float(s) for maps in exported.maps(good) for s in image_scores(maps.final, TOP_PIXELS)
         )
@@ -149,6 +167,8 @@ def export_run(
         "teacher": {"name": run.teacher_name, "fingerprint": run.model.teacher.fingerprint()},
         "calibration": list(scores),
         "weights": weights,
+        "arithmetic": arithmetic,
+        "points_lost": lost,
         "differences": differences,
         "provenance": provenance(run.device),
     }
@@ -175,54 +195,29 @@ def to_onnx(
     """
     for name in ("onnx", "onnxscript"):
         package_of(name)
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the exporter about itself
-            program = torch.onnx.export(
-                graph.eval(),
-                tuple(inputs.values()),
-                dynamo=True,
-                verbose=False,
-                input_names=list(inputs),
-                output_names=list(outputs),
-                dynamic_shapes=dynamic_shapes,
-            )
-    finally:
-        logger.setLevel(level)
+    with quiet("torch.onnx"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter about itself
+        program = torch.onnx.export(
+            graph.eval(),
+            tuple(inputs.values()),
+            dynamo=True,
+            verbose=False,
+            input_names=list(inputs),
+            output_names=list(outputs),
+            dynamic_shapes=dynamic_shapes,
+        )
     assert program is not None
     content: onnx.ModelProto = program.model_proto
     return content
 
 
-def shrink_weights(content: onnx.ModelProto, weights: Weights) -> None:
-    """Store convolutions' weights in fewer bits, with a node that makes each fp32 again."""
-    if weights == "fp32":
-        return
-    from onnx import TensorProto, helper, numpy_helper
-
-    nodes = []
-    for tensor in list(content.graph.initializer):
-        name, values = tensor.name, numpy_helper.to_array(tensor)
-        if values.dtype != np.float32 or values.ndim != 4:
-            continue  # batch norm's gains and statistics are few
-        if weights == "fp16":
-            inputs = {f"{name}_fp16": values.astype(np.float16)}
-            node = helper.make_node("Cast", list(inputs), [name], to=TensorProto.FLOAT)
-        else:
-            scale = np.maximum(np.abs(values).max(axis=(1, 2, 3)) / 127, np.finfo(np.float32).tiny)
-            whole = np.rint(values / scale[:, None, None, None]).astype(np.int8)
-            inputs = {f"{name}_int8": whole, f"{name}_scale": scale.astype(np.float32)}
-            node = helper.make_node("DequantizeLinear", list(inputs), [name], axis=0)
-        content.graph.initializer.remove(tensor)
-        content.graph.initializer.extend(
-            numpy_helper.from_array(array, key) for key, array in inputs.items()
+def _refuse_loss(lost: dict[str, float]) -> None:
+    if any(lost[name] > most for name, most in MOST_LOST.items()):
+        found = ", ".join(f"{points:.1f} points of {name}" for name, points in lost.items())
+        raise DeSTSegError(
+            f"arithmetic in int8 loses {found} on the good images and synthetic anomalies; nothing "
+            "was written. Export with --arithmetic float, and --weights int8 for a small file"
         )
-        nodes.append(node)
-    for node in reversed(nodes):
-        content.graph.node.insert(0, node)
 
 
 def _differences(model: DeSTSeg, size: int, compute: Compute) -> dict[str, float]:

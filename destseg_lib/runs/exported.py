@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -105,6 +107,18 @@ def open_with(runtime: Runtime, content: bytes, precision: str) -> Compute:
     options.add_session_config_entry("session.disable_quant_qdq", "1")
     session = package.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     return lambda pixels: list(session.run(OUTPUTS, {"pixels": pixels}))
+
+
+@contextmanager
+def quiet(logger: str | None = None) -> Iterator[None]:
+    """Keep a package's advice to its own developers from the user: only errors are logged."""
+    log = logging.getLogger(logger)
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 def package_of(name: str) -> ModuleType:

@@ -19,14 +19,13 @@ from torch import Tensor, nn
 from destseg_lib.config import METRIC_SIZE, TOP_PIXELS
 from destseg_lib.model import DeSTSeg, quarter
 from destseg_lib.runs.export import (
-    Weights,
     example_pixels,
     level_distances,
     prepared,
-    shrink_weights,
     to_onnx,
 )
 from destseg_lib.runs.exported import package_of
+from destseg_lib.runs.quantise import Weights, store_weights
 from destseg_lib.runs.run import Run
 
 
@@ -103,7 +102,7 @@ def export_halves(run: Run, weights: Weights) -> Halves:
         (RestGraph(run.model), inputs | features, ("maps", "scores")),
     ):
         content = to_onnx(graph, taken, given)
-        shrink_weights(content, weights)
+        store_weights(content, weights)
         files.append(content.SerializeToString())
     return Halves(*files)
 
