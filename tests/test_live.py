@@ -50,6 +50,12 @@ def test_two_graphs_give_the_maps_and_scores_of_the_model(halves, pictures):
     assert_answers_as(halves, tiny_run(), pictures)
 
 
+def test_no_path_of_the_machine_is_in_a_graph(halves):
+    for content in (halves.teacher, halves.rest):
+        assert b"destseg_lib/" not in content
+        assert str(build.ROOT).encode() not in content
+
+
 @pytest.mark.slow
 def test_two_graphs_of_an_ablation_give_its_levels_too(pictures):
     run = tiny_run(levels=(2, 3), segmentation=False, student_map="sum")

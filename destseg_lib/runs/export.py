@@ -208,6 +208,10 @@ def to_onnx(
         )
     assert program is not None
     content: onnx.ModelProto = program.model_proto
+    # The exporter writes the stack of each node, with this machine's paths.
+    for part in (*content.graph.node, *content.graph.value_info, *content.graph.initializer):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
     return content
 
 
