@@ -17,7 +17,6 @@ from destseg_lib.config import ModelConfig
 from destseg_lib.drawn.dataset import ImageCounts, draw_category
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.metrics import image_scores
-from destseg_lib.model import DeSTSeg
 from destseg_lib.runs import export
 from destseg_lib.runs.export import ExportedGraph, export_run
 from destseg_lib.runs.exported import KEY, OUTPUTS, load_exported
@@ -162,15 +161,15 @@ def test_points_lost_of_a_run_against_itself_are_none(run, images):
 
 
 def test_a_graph_that_differs_is_not_written(run, tmp_path, monkeypatch):
-    def broken(model: DeSTSeg, size: int) -> onnx.ModelProto:
-        content = graph(model, size)
+    def broken(*arguments: object) -> onnx.ModelProto:
+        content = to_onnx(*arguments)
         kernel = max(content.graph.initializer, key=lambda tensor: np.prod(tensor.dims))
         values = -onnx.numpy_helper.to_array(kernel)
         kernel.CopyFrom(onnx.numpy_helper.from_array(values, kernel.name))
         return content
 
-    graph = export._graph
-    monkeypatch.setattr(export, "_graph", broken)
+    to_onnx = export.to_onnx
+    monkeypatch.setattr(export, "to_onnx", broken)
     with pytest.raises(DeSTSegError, match="differs from torch by"):
         export_run(run, tmp_path / "model.onnx")
     assert not any(tmp_path.iterdir())

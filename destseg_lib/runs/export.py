@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -72,18 +73,29 @@ class ExportedGraph(nn.Module):
             the final map and the student-teacher map (B, 256, 256), the levels' cosine distances
             (B, K, S/4, S/4) and the image scores (B,).
         """
-        images = normalise(pixels.permute(0, 3, 1, 2).float().div(255))
+        images = prepared(pixels)
         size = quarter(images)
         teacher, student = self.model.features(images)
-        levels = [
-            distance_map((t,), (s,), "sum", size) for t, s in zip(teacher, student, strict=True)
-        ]
+        levels = level_distances(teacher, student, size)
         final, distance = (
             F.interpolate(m, (METRIC_SIZE, METRIC_SIZE), mode="bilinear", align_corners=False)
             for m in self.model.maps(teacher, student, size)
         )
         score = final.flatten(1).topk(TOP_PIXELS).values.mean(dim=1)
-        return final[:, 0], distance[:, 0], torch.cat(levels, dim=1), score
+        return final[:, 0], distance[:, 0], levels, score
+
+
+def prepared(pixels: Tensor) -> Tensor:
+    """Images (B, S, S, 3), uint8, as the networks take them: (B, 3, S, S), ImageNet-normalised."""
+    return normalise(pixels.permute(0, 3, 1, 2).float().div(255))
+
+
+def level_distances(
+    teacher: tuple[Tensor, ...], student: tuple[Tensor, ...], size: tuple[int, int]
+) -> Tensor:
+    """The cosine distance of each of the K levels in use, ``(B, K, *size)``."""
+    levels = [distance_map((t,), (s,), "sum", size) for t, s in zip(teacher, student, strict=True)]
+    return torch.cat(levels, dim=1)
 
 
 def export_run(
@@ -121,7 +133,12 @@ def export_run(
         raise DeSTSegError(f"{out} does not end in {SUFFIX}; name the file to write that way")
     package_of("onnxruntime")  # before the work
     config = replace(run.config, image_size=size or run.config.image_size)
-    content = _graph(run.model, config.image_size)
+    content = to_onnx(
+        ExportedGraph(run.model),
+        {"pixels": example_pixels(2, config.image_size)},
+        OUTPUTS,
+        ({0: torch.export.Dim("images", min=1)},),
+    )
     if arithmetic == "int8":
         content = quantise_arithmetic(content, () if good is None else good)
     else:
@@ -161,24 +178,41 @@ def export_run(
     return differences
 
 
-def _graph(model: DeSTSeg, size: int) -> onnx.ModelProto:
-    """The model as ONNX, for any number of images of one size."""
+def example_pixels(number: int, size: int) -> Tensor:
+    """What a graph is traced with."""
+    return torch.zeros(number, size, size, 3, dtype=torch.uint8)
+
+
+def to_onnx(
+    graph: nn.Module,
+    inputs: dict[str, Tensor],
+    outputs: Sequence[str],
+    dynamic_shapes: tuple[dict[int, Any], ...] | None = None,
+) -> onnx.ModelProto:
+    """A graph as ONNX, traced with its inputs in their order.
+
+    Raises:
+        DeSTSegError: a package is missing.
+    """
     for name in ("onnx", "onnxscript"):
         package_of(name)
-    example = torch.zeros(2, size, size, 3, dtype=torch.uint8)
     with quiet("torch.onnx"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter about itself
         program = torch.onnx.export(
-            ExportedGraph(model).eval(),
-            (example,),
+            graph.eval(),
+            tuple(inputs.values()),
             dynamo=True,
             verbose=False,
-            input_names=["pixels"],
-            output_names=list(OUTPUTS),
-            dynamic_shapes={"pixels": {0: torch.export.Dim("images", min=1)}},
+            input_names=list(inputs),
+            output_names=list(outputs),
+            dynamic_shapes=dynamic_shapes,
         )
     assert program is not None
     content: onnx.ModelProto = program.model_proto
+    # The exporter writes the stack of each node, with this machine's paths.
+    for part in (*content.graph.node, *content.graph.value_info, *content.graph.initializer):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
     return content
 
 
