@@ -244,6 +244,15 @@ def test_the_words_about_the_gpu_are_those_of_the_records() -> None:
         for run in [*gpu_runs("transistor"), *gpu_runs("screw")]
     ]
     assert round(mean(gain[:2])) == 8 and round(gain[2]) == 30  # chapter 9
+    ours, bank = gpu_runs("transistor"), bank_runs("transistor")
+    assert min(run["pixel_auroc"] for run in bank) > max(run["pixel_auroc"] for run in ours)
+    for key in ("pixel_ap", "iap"):
+        assert max(run[key] for run in bank) < min(run[key] for run in ours)
+
+
+def bank_runs(category: str) -> list[dict[str, Any]]:
+    files = (ROOT / "results" / "memory_bank").glob(f"{category}-256-seed*.json")
+    return [json.loads(path.read_text("utf-8")) for path in files]
 
 
 def test_the_checks_on_the_gpu_that_failed_are_those_in_fp16() -> None:

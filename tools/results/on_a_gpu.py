@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from tables import commit, machine, means, read, section
+from tables import commit, grouped, machine, means, read, section
 
 from destseg_lib.evaluation.tables import METRIC_TITLES
 
@@ -27,7 +27,12 @@ def recipe(folder: Path) -> list[str]:
         for run in read(path)["results"]:
             if run["status"] == "done":
                 runs[run["category"]].append(run)
-    rows = [row for name, of_category in runs.items() for row in category_rows(name, of_category)]
+    banks = grouped(folder.parent / "memory_bank")
+    rows = []
+    for name, of_category in runs.items():
+        rows += category_rows(name, of_category)
+        if of_bank := banks.get(f"{name}-256"):
+            rows.append(bank_row(of_bank))
     if not rows:
         return []
     every = [run for of_category in runs.values() for run in of_category]
@@ -43,8 +48,15 @@ def recipe(folder: Path) -> list[str]:
         f"{one['config']['precision']} instead of fp32, and copies of the photographs at "
         f"{one['config']['image_size']} pixels; {min(seconds):.0f} to {max(seconds):.0f} s per "
         f"run, training and evaluation together, on {machine(one['provenance'])} with "
-        f"{one['provenance']['threads']} threads, {commit(one['provenance'])}.",
+        f"{one['provenance']['threads']} threads, {commit(one['provenance'])}. The memory bank "
+        "keeps the same teacher's features of the good images (nearest neighbour, coreset of 1 %), "
+        "at the same size, on a CPU.",
     )
+
+
+def bank_row(runs: list[dict[str, Any]]) -> list[str]:
+    """The rival: a memory bank of the same teacher's features at the same size."""
+    return ["", "memory bank", str(len(runs)), *means(runs, "image_auroc", *KEYS)]
 
 
 def category_rows(name: str, runs: list[dict[str, Any]]) -> list[list[str]]:
