@@ -148,6 +148,6 @@ def describe_held_out(count: int) -> str | None:
         return None
     needed = math.ceil(1 / DEFAULT_FPR) - 1
     return (
-        f"{count} good images were held out, so a threshold can promise {best:.1%} of false alarms "
-        f"at best; {DEFAULT_FPR:.0%} needs {needed} (--holdout, or --good DIR when predicting)"
+        f"number of good images held out: {count}. They can promise {best:.1%} of false alarms at "
+        f"best; {DEFAULT_FPR:.0%} needs {needed} (--holdout, or --good DIR when predicting)"
     )

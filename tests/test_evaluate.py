@@ -237,7 +237,7 @@ def test_a_defective_image_whose_mask_marks_nothing_is_named(
     Image.fromarray(np.zeros((80, 100), np.uint8)).save(data / "ground_truth/spot/1_mask.png")
     found = measure(untrained_run, data)
     said = capsys.readouterr().out
-    assert "1 masks of defective images mark nothing" in said and "1_mask.png" in said
+    assert "masks of defective images that mark nothing: 1," in said and "1_mask.png" in said
     assert found.images.defective == 5
 
 

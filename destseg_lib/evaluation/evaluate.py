@@ -284,7 +284,7 @@ def _test(
             tested.add(image, mask, final, student)
     if empty_masks:
         print(
-            f"note: {len(empty_masks)} masks of defective images mark nothing, the first is "
+            f"note: masks of defective images that mark nothing: {len(empty_masks)}, the first is "
             f"{empty_masks[0]}; these images count as defective, all their pixels as normal"
         )
     if not tested.images:
