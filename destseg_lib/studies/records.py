@@ -70,6 +70,7 @@ def claimed_folder(study: Study, out: Path) -> Iterator[None]:
             _check_same_study(study, out)
         else:
             files = outputs(out, (STUDY, RECORDS), (), by="study run")
+            files.prepare()  # a kill can leave a line of the list that was cut short
             files.write_json(STUDY, asdict(study))
         yield
     finally:
