@@ -21,7 +21,7 @@ def as_array(values: ArrayLike, what: str) -> NDArray[Any]:
     except (TypeError, ValueError, RuntimeError) as error:
         raise DeSTSegError(f"The {what} cannot be read as one array: {error}") from error
     if array.dtype.kind not in "fiub":
-        raise DeSTSegError(f"The {what} must hold real numbers, not {array.dtype}.")
+        raise DeSTSegError(f"The {what} must hold real numbers, not {array.dtype}; convert them.")
     return array
 
 

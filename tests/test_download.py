@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import shutil
+import ssl
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.error import URLError
 
 import pytest
 
@@ -252,6 +254,18 @@ def test_a_connection_always_cut_gives_up_with_the_manual_way(
     fetch(record, tmp_path)  # a later call goes on from the half there is
     assert server.requests[-1] == f"bytes={half}-"
     assert_whole(tmp_path)
+
+
+def test_a_wrong_bundle_of_certificates_is_no_full_disk(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise URLError(ssl.SSLCertVerificationError(1, "certificate verify failed"))
+
+    monkeypatch.setattr(module, "urlopen", refuse)
+    with pytest.raises(DeSTSegError, match=r"(?s)certificate verify failed.*By hand") as told:
+        fetch(record_of(server, WHOLE), tmp_path)
+    assert "cannot be stored" not in str(told.value)
 
 
 @pytest.mark.parametrize(("status", "tries"), [(404, 1), (403, 1), (500, 3), (503, 3), (429, 3)])

@@ -229,7 +229,7 @@ def _write_overlays(
 
 def _check_inputs(paths: tuple[Path, ...], out: Path) -> None:
     if not paths:
-        raise DeSTSegError("There are no images to score: the list of files is empty.")
+        raise DeSTSegError("There are no images to score: the list of files is empty. Name some.")
     place = identity(out)
     for folder, path in {path.parent: path for path in paths}.items():
         if place is not None and identity(folder) == place:

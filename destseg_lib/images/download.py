@@ -145,7 +145,10 @@ def download_dataset(
         _check_archive(dataset, archive, progress)
         _unpack(dataset, archive, draft, target, progress)
     except OSError as error:
-        raise DeSTSegError(f"{dataset.title} cannot be stored in {root}: {error}.") from error
+        raise DeSTSegError(
+            f"{dataset.title} cannot be stored in {root}: {error}. Free some space, or "
+            "choose another --root."
+        ) from error
     print(f"{dataset.title} is at {target}; {archive} is no longer needed.")
     return target / dataset.use
 
@@ -233,12 +236,18 @@ def _unpack(dataset: Dataset, archive: Path, draft: Path, target: Path, progress
         folders = (draft, *draft.iterdir())
         content = min(folders, key=lambda folder: len(_missing_parts(dataset, folder)))
         if missing := _missing_parts(dataset, content):
-            raise DeSTSegError(f"The archive {archive} lacks {missing}; nothing of it was kept.")
+            raise DeSTSegError(
+                f"The archive {archive} lacks {missing}; nothing of it was kept. Delete it, and "
+                "give the command again."
+            )
         if target.exists():
             target.rmdir()  # it is empty
         content.replace(target)
     except tarfile.TarError as error:
-        raise DeSTSegError(f"The archive {archive} cannot be unpacked: {error}.") from error
+        raise DeSTSegError(
+            f"The archive {archive} cannot be unpacked: {error}. Delete it, and "
+            "give the command again."
+        ) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 

@@ -81,7 +81,7 @@ def load_images(
     """
     paths = tuple(map(Path, paths))
     if not paths:
-        raise DeSTSegError("There are no images to load: the list of files is empty.")
+        raise DeSTSegError("There are no images to load: the list of files is empty. Name some.")
     if size < 1:
         raise DeSTSegError(f"The image size is {size}, expected a positive number of pixels.")
     shape = (len(paths), size, size, 3)

@@ -79,7 +79,9 @@ def find_data(root: Path, names: Sequence[str] | None = None) -> tuple[str, ...]
     folders = [root / name for name in wanted]
     for folder in folders:
         if not find_category(folder).test:
-            raise DeSTSegError(f"{folder} has no test images, so nothing can be measured on it")
+            raise DeSTSegError(
+                f"{folder} has no test images, so nothing can be measured on it; complete it"
+            )
     return tuple(map(str, folders))
 
 

@@ -89,7 +89,9 @@ def read_folder(out: Path) -> tuple[Study, list[Record]]:
     try:
         study = study_from_dict({k: v for k, v in values.items() if k != "precision"})
     except (AttributeError, DeSTSegError) as error:
-        raise DeSTSegError(f"{out / STUDY} is not a study of this version: {error}") from None
+        raise DeSTSegError(
+            f"{out / STUDY} is not a study of this version ({error}); choose another folder"
+        ) from None
     return study, read_records(study, out)
 
 

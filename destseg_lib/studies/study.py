@@ -141,7 +141,10 @@ class Study:
                     raise DeSTSegError(f"{name} is {value!r}; expected {expected}")
             for name in ("seed", "recipe"):
                 if name in changes:
-                    raise DeSTSegError(f"{name!r} is not a setting of a variant but of the study")
+                    raise DeSTSegError(
+                        f"{name!r} is not a setting of a variant but of the study; move it to the "
+                        "top of the file"
+                    )
             config = override(replace(recipe, seed=seed, rotation=rotation), changes)
         except DeSTSegError as error:
             raise DeSTSegError(f"variant {variant!r}: {error}") from None

@@ -139,7 +139,7 @@ def training_images(trial: Trial, bench: Workbench) -> TrainingImages:
         if not 1 <= wanted <= len(kept):
             raise DeSTSegError(
                 f"{trial.variant}: good_images is {wanted}, and {trial.category} has {len(kept)} "
-                "to train on"
+                "to train on; give as many or fewer"
             )
         # The first of one shuffle, so that a smaller set is a part of a larger one.
         kept = np.sort(np.random.default_rng([config.seed, 7]).permutation(kept)[:wanted])
