@@ -14,7 +14,7 @@ from destseg_lib.images.folders import find_images
 from destseg_lib.images.load import load_images
 from destseg_lib.runs.export import Arithmetic, export_run
 from destseg_lib.runs.quantise import Weights
-from destseg_lib.runs.run import load_run
+from destseg_lib.runs.run import READ, load_run
 from destseg_lib.runs.shipped import load_pretrained
 
 
@@ -42,7 +42,7 @@ def run_export(options: argparse.Namespace) -> int:
     device, name = torch.device("cpu"), shipped_name(options.run)
     run = load_run(options.run, device) if name is None else load_pretrained(name, device)
     paths = () if options.good is None else find_images([options.good])
-    read = (*paths, *(options.run.iterdir() if name is None else ()))
+    read = (*paths, *(options.run / file for file in READ if name is None))
     data = () if options.good is None else (options.good,)
     named_file(options.out, read, data, by="export", option="--out")  # before the work
     good = None

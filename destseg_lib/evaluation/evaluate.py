@@ -36,7 +36,7 @@ from destseg_lib.images.read import Mask, image_size, read_mask
 from destseg_lib.metrics import image_scores
 from destseg_lib.runs.exported import AnyRun
 from destseg_lib.runs.provenance import provenance
-from destseg_lib.runs.run import CONFIG, load_run
+from destseg_lib.runs.run import CONFIG, READ, load_run
 from destseg_lib.threshold import apply_threshold, threshold_at
 
 # Both maps and the mask are kept (9 bytes); one map at a time is put together with its masks (5),
@@ -162,7 +162,7 @@ def evaluate(
     categories = find_categories(data)
     folders = {} if isinstance(run, AnyRun) else _run_folders(Path(run), categories, fpr)
     read = _files_of(categories)
-    read += (file for folder in set(folders.values()) for file in folder.iterdir())
+    read += (folder / name for folder in set(folders.values()) for name in READ)
     if figures is not None:
         if is_inside(figures, data):
             raise DeSTSegError(

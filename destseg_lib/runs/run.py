@@ -37,6 +37,7 @@ CHECKPOINT = "checkpoint.pt"
 LOG = "log.jsonl"
 MODEL = "model.safetensors"
 CALIBRATION = "calibration.json"
+READ = (CONFIG, TEACHER, MODEL, CALIBRATION)  # the files that a finished run is read from
 DRAWN = "drawn"  # among a run's inputs: what its category was drawn with, None for photographs
 
 
