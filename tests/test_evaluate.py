@@ -371,3 +371,14 @@ def test_each_category_is_measured_with_its_own_run(several: Path, tmp_path: Pat
     with pytest.raises(DeSTSegError, match="nut is not finished"):
         evaluate(tmp_path, several, device=CPU, progress=False, json=file)
     assert not file.exists(), "an unfinished run is refused before the first category is measured"
+
+
+@pytest.mark.slow
+def test_figures_and_metrics_may_go_into_the_runs_own_folder(data: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    make_run(run, TINY, data, (0.5, 0.6))
+    before = {path.name: path.read_bytes() for path in run.glob("*.safetensors")}
+    for _ in range(2):  # the second time they are replaced
+        evaluate(run, data, figures=run, json=run / "metrics.json", progress=False)
+    assert {"metrics.json", f"{data.name}.png"} < {path.name for path in run.iterdir()}
+    assert {path.name: path.read_bytes() for path in run.glob("*.safetensors")} == before
