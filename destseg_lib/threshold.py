@@ -112,7 +112,9 @@ def describe_threshold(threshold: Threshold | None) -> str:
     )
 
 
-def broken_promise(threshold: Threshold, above: int, images: int, what: str) -> str | None:
+def broken_promise(
+    threshold: Threshold | AppliedThreshold, above: int, images: int, what: str
+) -> str | None:
     """What to say if more images exceed the threshold than its promise and chance allow.
 
     If new good images are exchangeable with the n calibrated on, each exceeds the k-th largest of

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from forks import Fork, forking
 from tiny import TINY, tiny_model
 
 from destseg_lib.runs.run import Run
@@ -42,6 +43,13 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def fork() -> Iterator[Fork]:
+    """A function that runs a command in a fork of a process that has imported the library."""
+    with forking() as run:
+        yield run
 
 
 @pytest.fixture(scope="module")

@@ -309,6 +309,19 @@ def test_a_sheet_that_cannot_be_written_is_an_error_before_the_work(
     assert "testing widget" not in capsys.readouterr().err  # the bar of the images
 
 
+def test_a_figure_that_fails_does_not_cost_the_metrics(
+    untrained_run: Run, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_font(*_: object, **__: object) -> None:
+        raise RuntimeError("no font")
+
+    monkeypatch.setattr("destseg_lib.evaluation.evaluate.case_sheet", no_font)
+    file = tmp_path / "metrics.json"
+    with pytest.raises(RuntimeError, match="no font"):
+        evaluate(untrained_run, data, figures=tmp_path / "figures", json=file, progress=False)
+    assert 0 <= json.loads(file.read_text())["pixel_auroc"] <= 1
+
+
 # Several categories
 
 

@@ -9,12 +9,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from forks import Fork
 from PIL import Image
 
 from destseg_lib import cli
@@ -49,46 +50,25 @@ def arguments(photographs: Path, out: Path, *more: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def run_job(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Job]:
+def run_job(fork: Fork, photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Job:
     """Train into a folder in a process of its own, with a fault; return the exit status."""
     logs = tmp_path_factory.mktemp("logs")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    forks = subprocess.Popen(
-        [sys.executable, TESTS / "killable.py"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=environment,
-        cwd=TESTS.parent,
-    )
-    assert forks.stdin is not None and forks.stdout is not None
 
     def run(
         out: Path,
         moment: dict[str, int] | None = None,
         *,
         file_limit: int | None = None,
-        log: Path | None = None,
+        log: Path = logs / "output",
         data: Path = photographs,
     ) -> int:
-        log = log or logs / "output"
-        job = {
-            "arguments": arguments(data, out, "--resume"),
-            "moment": moment or {},
-            "file_limit": file_limit,
-            "log": str(log),
-        }
-        assert forks.stdin is not None and forks.stdout is not None
-        forks.stdin.write(json.dumps(job) + "\n")
-        forks.stdin.flush()
-        status = int(forks.stdout.readline())
+        command = arguments(data, out, "--resume")
+        status, output = fork(command, log, moment=moment or {}, file_limit=file_limit)
         if moment is None and file_limit is None and status != 0:
-            pytest.fail(f"train ended with {status}:\n{log.read_text()}")
+            pytest.fail(f"train ended with {status}:\n{output}")
         return status
 
-    yield run
-    forks.stdin.close()
-    forks.wait(timeout=30)
+    return run
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from forks import TINY, Fork, archive, category, contents, forking, photograph, study
+from forks import TINY, Fork, archive, category, contents, photograph, study
 
 from destseg_lib.files.outputs import LIST
 
@@ -265,12 +265,6 @@ def run_case(
         problem = "no message"
     shutil.rmtree(root)
     return status, problem and f"case {number}, {' '.join(arguments)}: {problem}\n{output}"
-
-
-@pytest.fixture(scope="module")
-def fork() -> Iterator[Fork]:
-    with forking() as run:
-        yield run
 
 
 @pytest.fixture(scope="module")

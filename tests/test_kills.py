@@ -9,11 +9,11 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from forks import TINY, Fork, archive, category, contents, forking, photograph, study
+from forks import TINY, Fork, archive, category, contents, photograph, study
 
 from destseg_lib.files.outputs import LIST
 
@@ -21,12 +21,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that can fork"),
 ]
-
-
-@pytest.fixture(scope="module")
-def fork() -> Iterator[Fork]:
-    with forking() as run:
-        yield run
 
 
 @pytest.fixture(scope="module")

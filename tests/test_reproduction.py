@@ -218,6 +218,12 @@ def test_the_committed_simulation_is_that_of_this_engine_and_these_tables():
         found = simulated.outcome(runs, int(devices), step["student"], step["segmentation"])
         assert found.pop("makespan") == outcome.pop("makespan")
         assert found == pytest.approx(outcome, abs=1e-6)
+    gpu = kept["on_a_gpu"]
+    of_gpu = json.loads((ROOT / simulated.MEASURED_ON_A_GPU).read_text())["results"]
+    step = {one["name"]: one.get("seconds_per_step") for one in of_gpu}
+    found = simulated.outcome(runs, 8, step["student, bf16"], step["segmentation, bf16"])
+    assert found.pop("makespan") == gpu["8"].pop("makespan")
+    assert found == pytest.approx(gpu["8"], abs=1e-6)
     alone = simulated.simulate(runs, 1, 1.0, 4.0)
     assert alone.makespan == alone.work == 300 * 1000 * 1.0 + 300 * 4000 * 4.0
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterable
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.files import write_whole
+from destseg_lib.files import json_bytes, write_whole
 from destseg_lib.files.outputs import Outputs, identity, is_inside, outputs
 
 
@@ -35,7 +34,7 @@ class NamedFile:
         Raises:
             DeSTSegError: as ``write_whole``.
         """
-        text = (json.dumps(values, indent=2, allow_nan=False) + "\n").encode()
+        text = json_bytes(values)
         target = Path(os.path.realpath(self.path))
         if self.listed is not None:
             self.listed.write(target.name, lambda file: file.write(text))

@@ -7,7 +7,7 @@ from dataclasses import astuple
 
 from destseg_lib.config import METRIC_SIZE
 from destseg_lib.evaluation.result import Evaluation, MapMetrics, Summary
-from destseg_lib.threshold import Threshold, broken_promise
+from destseg_lib.threshold import broken_promise
 
 METRIC_TITLES = {
     "image_auroc": "image AUROC",
@@ -86,8 +86,7 @@ def _notes(evaluation: Evaluation) -> list[str]:
             f"{_share(threshold.detected)} of the defective ones"
         )
         above = round((threshold.achieved_fpr or 0) * threshold.good_images)
-        calibrated = Threshold(threshold.value, threshold.fpr, threshold.calibrated_on)
-        advice = broken_promise(calibrated, above, threshold.good_images, "good test images")
+        advice = broken_promise(threshold, above, threshold.good_images, "good test images")
         notes += [] if advice is None else [advice]
     return notes
 

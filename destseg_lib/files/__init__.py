@@ -3,6 +3,7 @@
 from destseg_lib.files.whole import (
     PARTIAL,
     append_json_line,
+    json_bytes,
     read_json,
     read_json_lines,
     remove_partial_files,
@@ -13,6 +14,7 @@ from destseg_lib.files.whole import (
 __all__ = [
     "PARTIAL",
     "append_json_line",
+    "json_bytes",
     "read_json",
     "read_json_lines",
     "remove_partial_files",

@@ -22,7 +22,7 @@ from typing import IO, NamedTuple
 from filelock import FileLock
 
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.files.whole import remove_partial_files, write_whole
+from destseg_lib.files.whole import json_bytes, remove_partial_files, write_whole
 
 LIST = ".destseg-files.jsonl"
 
@@ -104,8 +104,8 @@ class Outputs:
 
     def write_json(self, name: str, values: object) -> None:
         """Write plain values as JSON; raises as ``write``."""
-        text = json.dumps(values, indent=2, allow_nan=False) + "\n"
-        self.write(name, lambda file: file.write(text.encode()))
+        content = json_bytes(values)
+        self.write(name, lambda file: file.write(content))
 
     def _make(self, folder: Path) -> None:
         try:

@@ -60,8 +60,13 @@ def write_whole(
 
 def write_json(path: Path, values: object) -> None:
     """Write plain values as JSON, whole or not at all; raises as ``write_whole``."""
-    text = json.dumps(values, indent=2, allow_nan=False) + "\n"
-    write_whole(path, lambda file: file.write(text.encode()))
+    content = json_bytes(values)
+    write_whole(path, lambda file: file.write(content))
+
+
+def json_bytes(values: object) -> bytes:
+    """Plain values as the JSON of every file that people may read."""
+    return (json.dumps(values, indent=2, allow_nan=False) + "\n").encode()
 
 
 def read_json(path: Path) -> Any:

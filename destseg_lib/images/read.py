@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import struct
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
@@ -23,6 +22,7 @@ _MODES_COLOUR = frozenset({"RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV"
 _MODES_16BIT = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N"})
 _ORIENTATION = 0x0112  # the EXIF tag; 5 to 8 exchange width and height
 _EIGHT_CONNECTED = np.ones((3, 3), dtype=np.int8)
+_PNG = b"\x89PNG\r\n\x1a\n"
 _TEXT_CHUNKS = frozenset({b"tEXt", b"zTXt", b"iTXt"})
 _LOSSY = frozenset({"JPEG", "MPO"})
 WHITE = 65535  # what is white in a 16-bit image, if no training set has said otherwise
@@ -184,29 +184,30 @@ def _opened(path: Path, kind: str) -> Iterator[Image.Image]:
 
 def _without_text(path: Path) -> Path | BytesIO:
     """A PNG without its text, which Pillow refuses where it is long; any other file as it is."""
-    kept, found = BytesIO(), False
     with path.open("rb") as file:
-        kept.write(magic := file.read(8))
-        if magic != b"\x89PNG\r\n\x1a\n":
+        if file.read(8) != _PNG:
             return path
+        chunks, at = [], 8  # where each starts and ends, and its kind
         while len(head := file.read(8)) == 8:
-            length = int.from_bytes(head[:4]) + 4  # with the checksum
-            if head[4:] in _TEXT_CHUNKS:
-                found = True
-                file.seek(length, os.SEEK_CUR)
-            else:
-                kept.write(head + file.read(length))
-        kept.write(head)
+            end = at + int.from_bytes(head[:4]) + 12  # length and kind before it, checksum after it
+            chunks.append((at, end, head[4:]))
+            at = file.seek(end)
+        if not any(kind in _TEXT_CHUNKS for *_, kind in chunks):
+            return path  # nearly every file: only the chunks' heads were read
+        kept = BytesIO(_PNG)
+        kept.seek(0, os.SEEK_END)
+        for start, end, kind in chunks:
+            if kind not in _TEXT_CHUNKS:
+                file.seek(start)
+                kept.write(file.read(end - start))
     kept.seek(0)
-    return kept if found else path
+    return kept
 
 
 def _orientation(image: Image.Image) -> int:
     """The EXIF orientation, 1 to 8; 1 where there is none or it cannot be read."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a damaged block; the picture is whole
-            found = image.getexif().get(_ORIENTATION, 1)
+        found = image.getexif().get(_ORIENTATION, 1)
     except (SyntaxError, struct.error, ValueError, TypeError, KeyError, IndexError, OverflowError):
         return 1
     return found if isinstance(found, int) and 1 <= found <= 8 else 1

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -93,22 +93,36 @@ def open_with(runtime: Runtime, content: bytes, precision: str) -> Compute:
     Raises:
         DeSTSegError: the runtime is not installed.
     """
-    package = package_of(runtime)
-    if runtime == "openvino":
-        core = package.Core()
-        settings = {
-            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
-            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-        }
-        compiled = core.compile_model(core.read_model(content), "CPU", settings)
-        return lambda pixels: [compiled(pixels)[name].copy() for name in OUTPUTS]
+    if runtime == "onnxruntime":
+        session = onnxruntime_session(content, torch.get_num_threads())
+        return lambda pixels: list(session.run(OUTPUTS, {"pixels": pixels}))
+    core = package_of(runtime).Core()
+    settings = {
+        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+    }
+    compiled = core.compile_model(core.read_model(content), "CPU", settings)
+
+    def compute(pixels: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+        found = compiled(pixels)
+        return [found[name].copy() for name in OUTPUTS]
+
+    return compute
+
+
+def onnxruntime_session(content: bytes, threads: int) -> Any:
+    """A file's content as a session of ONNX Runtime on the CPU.
+
+    Raises:
+        DeSTSegError: ONNX Runtime is not installed.
+    """
+    package = package_of("onnxruntime")
     options = package.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
+    options.intra_op_num_threads = threads
     options.log_severity_level = 3  # errors
     # Weights in int8 become fp32 once, when the file is read, not with every image.
     options.add_session_config_entry("session.disable_quant_qdq", "1")
-    session = package.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    return lambda pixels: list(session.run(OUTPUTS, {"pixels": pixels}))
+    return package.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
 @contextmanager

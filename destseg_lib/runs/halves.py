@@ -24,7 +24,7 @@ from destseg_lib.runs.export import (
     prepared,
     to_onnx,
 )
-from destseg_lib.runs.exported import package_of
+from destseg_lib.runs.exported import onnxruntime_session
 from destseg_lib.runs.quantise import Weights, store_weights
 from destseg_lib.runs.run import Run
 
@@ -113,15 +113,7 @@ def open_halves(halves: Halves) -> Callable[[NDArray[np.uint8]], Answer]:
     Raises:
         DeSTSegError: ONNX Runtime is not installed.
     """
-    package = package_of("onnxruntime")
-    options = package.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3  # errors
-    options.add_session_config_entry("session.disable_quant_qdq", "1")
-    teacher, rest = (
-        package.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        for content in (halves.teacher, halves.rest)
-    )
+    teacher, rest = (onnxruntime_session(part, 1) for part in (halves.teacher, halves.rest))
     names = [output.name for output in teacher.get_outputs()]
 
     def answer(pixels: NDArray[np.uint8]) -> Answer:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -16,8 +15,8 @@ from destseg_lib.config import METRIC_SIZE, CorruptionConfig
 from destseg_lib.corruption import corrupt
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.metrics import anomaly_metrics
-from destseg_lib.model import PredictedMaps, to_tensor
-from destseg_lib.runs.exported import quiet
+from destseg_lib.model import to_tensor
+from destseg_lib.runs.exported import AnyRun, quiet
 from destseg_lib.textures import procedural_textures
 
 if TYPE_CHECKING:
@@ -29,13 +28,6 @@ FEWEST = 8  # good images to calibrate the range of activations on and to measur
 MOST_LOST = {"image_auroc": 1.0, "pixel_ap": 2.0}
 # Computed in float: with the segmentation head in int8, scores of shipped models moved by 0.15.
 KEPT_IN_FLOAT = ("model.student.decoder", "model.segmentation.head")
-
-
-class Predicts(Protocol):
-    """A run, or one read from a file."""
-
-    def maps(self, pixels: NDArray[np.uint8], /) -> Iterator[PredictedMaps]:
-        """Maps of images (N, S, S, 3)."""
 
 
 def store_weights(content: onnx.ModelProto, weights: Weights) -> None:
@@ -112,7 +104,7 @@ def quantise_arithmetic(
     return quantised
 
 
-def points_lost(run: Predicts, exported: Predicts, good: NDArray[np.uint8]) -> dict[str, float]:
+def points_lost(run: AnyRun, exported: AnyRun, good: NDArray[np.uint8]) -> dict[str, float]:
     """Points of image AUROC and pixel AP that a file loses against its run.
 
     They are measured on good images (N, S, S, 3) and on the same with synthetic anomalies, drawn

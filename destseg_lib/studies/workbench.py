@@ -91,7 +91,8 @@ class Workbench:
                     f"the {' and the '.join(changed)} are not those that this study began with; "
                     "restore them, or run the study again with another --out"
                 )
-            write_json(file, {**kept, **found})
+            if not found.keys() <= kept.keys():
+                write_json(file, {**kept, **found})
         return {what.partition(",")[0]: digest for what, digest in found.items()}
 
     def _fingerprints(
@@ -104,14 +105,14 @@ class Workbench:
                 tested.update(path.read_bytes())
         found = {
             f"good images, {name} at {size} pixels": fingerprint_pixels(
-                np.asarray(self.good_images(name, size))
+                self.good_images(name, size)
             ),
             f"test images, {name}": tested.hexdigest()[:16],
             f"teacher, {Path(teacher).name}": self.teacher(teacher).fingerprint(),
         }
         if textures not in (None, "procedural"):
-            drawn = np.asarray(self.textures(textures, size, 0))
-            found[f"textures, {textures} at {size} pixels"] = fingerprint_pixels(drawn)
+            read = self.textures(textures, size, 0)
+            found[f"textures, {textures} at {size} pixels"] = fingerprint_pixels(read)
         return found
 
     def white_level(self, name: str) -> int:
