@@ -33,7 +33,7 @@ $(STAMP): pyproject.toml constraints.txt
 	  echo "No virtual environment could be made; on Debian and Ubuntu install python3-venv." >&2; \
 	  rm -rf .venv; exit 1; }
 	@echo "Installing into .venv (PyTorch is large: this takes a few minutes the first time) ..."
-	@$(PY) -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[test,book]'
+	@$(PY) -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[test,book,teach]'
 	@touch $@
 
 vendor: $(STAMP) ## fetch the JavaScript that the book's pages load (npm, once)

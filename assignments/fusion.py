@@ -29,14 +29,14 @@ def distances(rng: np.random.Generator, signal: list[float], noise: list[float])
 
 def parts(spec: dict[str, Any], rng: np.random.Generator) -> list[tuple[Any, ...]]:
     """The hidden tests."""
-    usual = [*distances(rng, [1, 1, 1], [0.5, 0.5, 0.5])]
+    usual = [*distances(rng, [1, 1, 1], [0.3, 0.3, 0.3])]
     noisy = [*distances(rng, [1, 1, 0], [0.5, 0.5, 2])]
     also_noisy = [*distances(rng, [1, 1, 0], [0.5, 0.5, 2])]
     seen = [*distances(rng, [2, 0, 0], [0.5, 0.5, 0.5])]
     unseen = [*distances(rng, [0, 0, 2], [0.5, 0.5, 0.5])]
     tied = np.round(rng.random(80), 1), (rng.random(80) < 0.2).astype(float)
     return [
-        ("product", "distances of three levels", 2, ((usual[0],), (noisy[0][:7],))),
+        ("product", "distances of three levels", 2, ((usual[0],), (usual[0][:7],))),
         ("product", "a level without any distance", 1, ((usual[0] * [1, 0, 1],),)),
         ("fit", "the weights", 3, (tuple(usual), tuple(noisy))),
         ("average_precision", "distinct scores", 1,

@@ -26,9 +26,9 @@ def draw(rng: np.random.Generator) -> dict[str, Any]:
         "categories": " and ".join(folders),
         "metric": metric,
         "records": json.dumps({name: table(folder, metric) for name, folder in folders.items()}),
-        "quantile": round(float(rng.uniform(0.85, 0.97)), 3),
-        "coverage": round(float(rng.uniform(0.7, 0.9)), 3),
-        "margin": round(float(rng.uniform(0.005, 0.03)), 4),
+        "quantile": round(float(rng.uniform(0.85, 0.97)), 4),
+        "coverage": round(float(rng.uniform(0.7, 0.9)), 4),
+        "margin": round(float(rng.uniform(0.005, 0.03)), 5),
         "caution": round(float(rng.uniform(0.5, 2.0)), 3),
     }
 
@@ -48,8 +48,8 @@ def parts(spec: dict[str, Any], rng: np.random.Generator) -> list[tuple[Any, ...
     """The hidden tests."""
     margin = spec["margin"]
     normal, defect = rng.gamma(2, 0.1, (2, 500))
-    few = rng.normal(0.02, 0.03, 6)
-    resamples = rng.integers(0, 6, (300, 6))
+    few = rng.normal(0.02, 0.03, 12)
+    resamples = rng.integers(0, 12, (1000, 12))
     close = 0.9 + rng.normal(0, 0.004, 3)
     values = [close, close + 0.01 + np.array([-0.1, 0, 0.1]), close - 0.2]
     return [

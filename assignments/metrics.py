@@ -16,7 +16,7 @@ def draw(rng: np.random.Generator) -> dict[str, Any]:
         "exponent": round(float(rng.uniform(0.25, 0.75)), 3),
         "limit": round(float(rng.uniform(0.1, 0.25)), 3),
         "found": round(float(rng.uniform(0.55, 0.9)), 3),
-        "below": round(float(rng.uniform(0.5, 0.9)), 3),
+        "below": round(float(rng.uniform(0.65, 0.9)), 4),
     }
 
 

@@ -13,9 +13,11 @@ values replace ``{{name}}`` in the text, and ``parts(specification, rng)`` the h
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import importlib.util
+import io
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -82,9 +84,10 @@ class Assignment:
     def solution(self) -> dict[str, Callable[..., Any]]:
         """The reference functions, by name: the expected values are computed with them."""
         namespace: dict[str, Any] = {}
-        for cell in self.cells:
-            if cell.kind in ("code", "question"):
-                exec(compile(cell.source, f"{self.name}.md", "exec"), namespace)
+        with contextlib.redirect_stdout(io.StringIO()):
+            for cell in self.cells:
+                if cell.kind in ("code", "question"):
+                    exec(compile(cell.source, f"{self.name}.md", "exec"), namespace)
         return {c.question: namespace[c.question] for c in self.cells if c.kind == "question"}
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from judge import PROGRAM
 from sandbox import MIB, Limits, Outcome, run_confined
 
-SMALL = Limits(seconds=4, memory=256 * MIB, processes=16, file=MIB, space=4 * MIB)
+SMALL = Limits(seconds=10, memory=256 * MIB, processes=16, file=MIB, space=4 * MIB)
 WHAT = {
     "network": "no connection, not even to this machine",
     "others' files": "neither read nor written outside its own empty folder",

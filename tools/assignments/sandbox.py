@@ -148,13 +148,15 @@ def _in_namespaces(python: list[str], program: Path, root: Path, limits: Limits)
     readable = [folder for folder in readable if Path(folder).exists()]
     readable += [str(LIBRARY), str(program.resolve())]
     as_root = os.geteuid() == 0
+    # A user of its own: the number of processes is counted by user.
+    user = 2**20 + os.getpid()
     return [
         "unshare",
         *([] if as_root else ["--user", "--map-root-user"]),
         *("--mount", "--pid", "--net", "--ipc", "--fork", "--kill-child"),
         *("sh", str(HERE / "confine.sh"), str(root), str(limits.space), *readable, "--"),
         *("setpriv", "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all"),
-        *(["--reuid=65534", "--regid=65534", "--clear-groups"] if as_root else []),
+        *([f"--reuid={user}", f"--regid={user}", "--clear-groups"] if as_root else []),
         *python,
     ]
 
