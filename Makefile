@@ -18,7 +18,7 @@ STAGES ?= install lint types unit notebooks
 
 .DEFAULT_GOAL := help
 .PHONY: help install vendor lint format types quick unit notebooks test book page browser links colab bench gpu \
-  constraints clean
+  constraints assignments grade handout clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -107,6 +107,15 @@ bench: $(STAMP) ## run the benchmarks, each against its plain counterpart
 
 gpu: $(STAMP) ## check and time the GPU, then the paper's recipe on it: ARGS="--minutes 9 --data DIR"
 	$(PY) benchmarks/gpu.py $(ARGS)
+
+assignments: $(STAMP) ## write the assignments that a secret makes into OUT=assigned: SECRET=FILE
+	$(PY) tools/assignments/write.py --secret "$(SECRET)" --out "$(or $(OUT),assigned)"
+
+grade: $(STAMP) ## grade what was handed in: DIR=folder ROSTER=csv, UNSAFE=1 where a limit is missing
+	$(PY) tools/assignments/grade.py --dir "$(DIR)" --roster "$(ROSTER)" $(if $(UNSAFE),--unsafe)
+
+handout: $(STAMP) ## write the chapters without solutions into OUT=handout; KEEP=02_measuring keeps its own
+	$(PY) tools/assignments/handout.py --out "$(or $(OUT),handout)" --keep $(KEEP)
 
 constraints: $(STAMP) ## write constraints.txt from what .venv holds now
 	@$(PY) tools/pin.py > constraints.new && mv constraints.new constraints.txt && touch $(STAMP)

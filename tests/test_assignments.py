@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from assignment import NAMES, make_assignment, read_secret
 from enforcement import enforced
+from handout import BOOK, write_handout
 from judge import judge_notebook, read_assignment
 from otter.test_files.ok_test import OKTestFile
 from sandbox import Limits
@@ -238,3 +239,14 @@ def test_other_peoples_files_are_not_written_over(tmp_path):
     with pytest.raises(DeSTSegError, match="holds other files"):
         write_assignments(SECRET, tmp_path, ("perlin",))
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_chapters_are_handed_out_without_solutions_unless_they_are_kept(tmp_path):
+    removed = write_handout(tmp_path, ["02_measuring"])
+    assert removed > 10
+    for path in sorted(BOOK.glob("*.ipynb")):
+        cells = json.loads((tmp_path / path.name).read_text())["cells"]
+        solutions = [c for c in cells if "solution" in c["metadata"].get("tags", [])]
+        assert bool(solutions) == (path.stem == "02_measuring")
+    with pytest.raises(DeSTSegError, match="no chapter '2'"):
+        write_handout(tmp_path, ["2"])

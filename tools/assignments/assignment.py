@@ -127,9 +127,11 @@ def read_secret(path: Path) -> bytes:
         DeSTSegError: it cannot be read or is too short to be a secret.
     """
     try:
-        secret = path.read_bytes().strip()
+        secret = path.expanduser().read_bytes().strip()
     except OSError as error:
-        raise DeSTSegError(f"{path} cannot be read ({error.strerror}); name your secret's file")
+        raise DeSTSegError(
+            f"{path} cannot be read ({error.strerror}); name your secret's file"
+        ) from None
     if len(secret) < 16:
         raise DeSTSegError(
             f"{path} holds {len(secret)} bytes; a secret has 16 or more: openssl rand -hex 32"

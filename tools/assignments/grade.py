@@ -2,9 +2,9 @@
 
     python tools/assignments/grade.py --dir handed_in --roster roster.csv
 
-The roster has the columns ``id`` and ``name``; a student's notebooks are handed_in/ID/NAME.ipynb, the
-open ablation is handed_in/ID/ablation/. Each notebook runs in a sandbox and answers values, which
-are judged outside it. Without ``--unsafe`` nothing is run where a limit cannot be kept.
+The roster has the columns ``id`` and ``name``; a student's notebooks are handed_in/ID/NAME.ipynb,
+the open ablation is handed_in/ID/ablation/. Each notebook runs in a sandbox and answers values,
+which are judged outside it. Without ``--unsafe`` nothing is run where a limit cannot be kept.
 """
 
 from __future__ import annotations
@@ -122,7 +122,9 @@ def read_roster(path: Path) -> list[Student]:
             students = [Student(row["id"].strip(), row["name"].strip()) for row in
                         csv.DictReader(file)]  # fmt: skip
     except (OSError, KeyError, AttributeError, UnicodeDecodeError) as error:
-        raise DeSTSegError(f"{path} is no roster ({error}); it needs the columns id and name")
+        raise DeSTSegError(
+            f"{path} is no roster ({error}); it needs the columns id and name"
+        ) from None
     ids = [student.id for student in students]
     for student_id in ids:
         if not re.fullmatch(r"\w[\w.-]*", student_id) or ids.count(student_id) > 1:

@@ -42,7 +42,9 @@ def read_assignment(path: Path) -> Assignment:
         key = bytes.fromhex(values["key"])
         return Assignment(values["name"], key, values["specification"], cells)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DeSTSegError(f"{path} is no grader's file ({error}); run make assignments again")
+        raise DeSTSegError(
+            f"{path} is no grader's file ({error}); run make assignments again"
+        ) from None
 
 
 def judge_notebook(

@@ -32,7 +32,7 @@ class Limits:
 
     Attributes:
         seconds: from start to end; also the CPU seconds of each process.
-        memory: bytes, of all its processes together.
+        memory: bytes, of all its processes together; what they share counts for each.
         processes: processes and threads at a time.
         file: bytes of a file, of its answer, and of what it prints.
         space: bytes of all its files together.
@@ -182,4 +182,3 @@ def _environment(home: str) -> dict[str, str]:
 def _beginning(file: IO[bytes], size: int) -> bytes:
     file.seek(0)
     return file.read(size)
-

@@ -1,7 +1,7 @@
 """Runs a submission and calls its functions, inside the sandbox.
 
-It is given, as JSON on its input, the limits, the notebook's cells and the arguments of the calls. It
-answers with values on its output. It knows no expected value and imports nothing of the project.
+It is given, as JSON on its input, the limits, the notebook's cells and the arguments of the calls.
+It answers with values on its output. It knows no expected value and imports nothing of the project.
 """
 
 from __future__ import annotations

@@ -50,6 +50,7 @@ generate: false
 run_tests: false
 export_cell: false
 check_all_cell: true
+suppress_no_tests_warning: true
 tests:
   files: true
   ok_format: true
@@ -156,7 +157,8 @@ def _portable(path: Path) -> str:
         test.name: test.read_text(encoding="utf-8")
         for test in sorted((path.parent / "tests").glob("*.py"))
     }
-    notebook.cells.insert(0, v4.new_code_cell(SETUP.replace("{tests}", json.dumps(tests, indent=1))))
+    setup = SETUP.replace("{tests}", json.dumps(tests, indent=1))
+    notebook.cells.insert(0, v4.new_code_cell(setup))
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number}"
     return nbformat.writes(notebook, indent=1) + "\n"
