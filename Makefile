@@ -17,7 +17,7 @@ BESIDE := -n $(JOBS) --maxprocesses 8
 STAGES ?= install lint types unit notebooks
 
 .DEFAULT_GOAL := help
-.PHONY: help install vendor lint format types quick unit notebooks test book page browser links colab bench gpu \
+.PHONY: help install vendor live lint format types quick unit notebooks test book page browser links colab bench gpu \
   constraints assignments grade handout clean
 
 help: ## show this list
@@ -35,6 +35,9 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "Installing into .venv (PyTorch is large: this takes a few minutes the first time) ..."
 	@$(PY) -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[test,book,teach]'
 	@touch $@
+
+live: vendor ## export the models of the live page and what else it loads
+	@$(OFFLINE) $(PY) -m tools.live.build
 
 vendor: $(STAMP) ## fetch the JavaScript that the book's pages load (npm, once)
 	@$(PY) tools/book/vendor.py
@@ -80,7 +83,7 @@ $(EXAMPLE)/evaluation.json: $(STAMP) $(LIBRARY)
 	$(OFFLINE) $(DESTSEG) train --category component --out $(EXAMPLE)
 	$(OFFLINE) $(DESTSEG) evaluate --run $(EXAMPLE) --json $(EXAMPLE)/evaluation.json --figures $(EXAMPLE)
 
-book: $(EXAMPLE)/evaluation.json vendor ## train on a drawn category, measure, build the book, say where to look
+book: $(EXAMPLE)/evaluation.json live ## train on a drawn category, measure, build the book, say where to look
 	@$(PY) -c 'import jupyter_book' 2>/dev/null || { \
 	  echo "Jupyter Book 1.x runs on Python 3.11 to 3.13; remove .venv and choose one with PYTHON=." >&2; \
 	  exit 1; }
@@ -90,7 +93,7 @@ book: $(EXAMPLE)/evaluation.json vendor ## train on a drawn category, measure, b
 	@echo "The trained model, its metrics and its best and worst cases: $(EXAMPLE)"
 	@echo "The book: open _build/html/index.html in a browser."
 
-page: vendor ## build one page and look at it: PAGE=book/02_measuring
+page: live ## build one page and look at it: PAGE=book/02_measuring
 	$(OFFLINE) $(PY) tools/book/preview.py $(PAGE)
 
 browser: $(STAMP) ## open every built page in a headless Chromium and play with it (after book)

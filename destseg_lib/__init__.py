@@ -22,11 +22,11 @@ Chapter  File               Idea
 =======  =================  ====================================================================
 
 Short helpers: ``errors.py`` (the one exception that a user is meant to read), ``device.py`` (which
-processor, in which arithmetic), ``checks.py`` (valid inputs of the metrics) and ``files.py`` (files
-that are written whole or not at all).
+processor, in which arithmetic) and ``checks.py`` (valid inputs of the metrics).
 
 The folders, each of which may import those before it:
 
+- ``files/``: files that are written whole or not at all, and never over a user's
 - ``images/``: image files and data sets to uint8 arrays
 - ``drawn/``: drawn categories, which need no download
 - ``runs/``: one training on disk, which can be stopped and continued
@@ -35,9 +35,9 @@ The folders, each of which may import those before it:
 - ``widgets/``: the interactives of the book
 - ``cli/``: the commands
 
-The import rule: a file here imports only files here; ``images`` and ``drawn`` import nothing but
-``config``, ``errors`` and ``files``; ``runs``, ``evaluation``, ``studies`` and ``cli`` import what
-comes before them; ``widgets`` imports anything but ``cli``.
+The import rule: a file here imports only files here and ``files``; ``images`` and ``drawn`` import
+nothing but ``config``, ``errors`` and ``files``; ``runs``, ``evaluation``, ``studies`` and ``cli``
+import what comes before them; ``widgets`` imports anything but ``cli``.
 """
 
 from destseg_lib.config import ModelConfig, TrainingConfig, paper_recipe, quick_recipe

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 
 from destseg_lib.errors import DeSTSegError
@@ -12,12 +13,15 @@ from destseg_lib.errors import DeSTSegError
 
 def as_array(values: ArrayLike, what: str) -> NDArray[Any]:
     """Return lists, tensors in main memory or arrays as an array of real numbers."""
+    if isinstance(values, torch.Tensor):
+        values = values.detach()
+        values = values.float() if values.dtype == torch.bfloat16 else values  # unknown to NumPy
     try:
         array = np.asarray(values)
     except (TypeError, ValueError, RuntimeError) as error:
         raise DeSTSegError(f"The {what} cannot be read as one array: {error}") from error
     if array.dtype.kind not in "fiub":
-        raise DeSTSegError(f"The {what} must hold real numbers, not {array.dtype}.")
+        raise DeSTSegError(f"The {what} must hold real numbers, not {array.dtype}; convert them.")
     return array
 
 
@@ -69,9 +73,9 @@ def metric_names(fpr_limit: float, recall: float) -> tuple[str, ...]:
 
 
 def check_share(value: float, name: str) -> None:
-    """Raise DeSTSegError for a value outside (0, 1]."""
-    if not 0 < value <= 1:
-        raise DeSTSegError(f"{name} must be in (0, 1], not {value}.")
+    """Raise DeSTSegError for anything but a number in (0, 1]."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
+        raise DeSTSegError(f"{name} must be in (0, 1], not {value!r}.")
 
 
 def undefined(positives: int, negatives: int, what: str) -> str | None:

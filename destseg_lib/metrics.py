@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import label
 
 from destseg_lib.checks import (
+    as_array,
     check_labels,
     check_maps,
     check_masks,
@@ -162,8 +163,8 @@ def iap_at(curve: SortedPixels, recall: float = 0.9) -> float:
 
 def image_scores(maps: ArrayLike, top: int = 100) -> Floats:
     """Mean of the ``top`` largest values of each (N, H, W) map (of all, if it has fewer): (N,)."""
-    if top < 1:
-        raise DeSTSegError(f"An image score is a mean of at least 1 value, but top is {top}.")
+    if isinstance(top, bool) or not isinstance(top, int) or top < 1:
+        raise DeSTSegError(f"An image score is a mean of at least 1 value, but top is {top!r}.")
     stack = check_maps(maps)
     flat = stack.reshape(len(stack), -1)
     first = max(flat.shape[1] - top, 0)
@@ -174,8 +175,9 @@ def image_scores(maps: ArrayLike, top: int = 100) -> Floats:
 
 def image_auroc(scores: ArrayLike, labels: ArrayLike) -> float:
     """Chance that an anomalous image outscores a normal one: (N,) scores, (N,) labels 0 or 1."""
-    truth = check_labels(labels, None, np.size(scores))
-    values = check_scores(scores, truth.size)
+    values = as_array(scores, "image scores")
+    truth = check_labels(labels, None, values.size)
+    values = check_scores(values, truth.size)
     _require_both(int(truth.sum()), int((~truth).sum()), "images")
     # To the sort, an image score is a map of one pixel.
     return pixel_auroc(sort_pixels(values[:, None, None], truth[:, None, None]))

@@ -94,9 +94,11 @@ class DeSTSeg(nn.Module):
         Returns:
             two tuples with one tensor (B, C_k, H_k, W_k) for each level in use.
         """
-        teacher = self.select(self.teacher(images))
-        student = self.select(self.student(images))
-        return tuple(map(_unit, teacher)), tuple(map(_unit, student))
+        return self.features_of(self.teacher, images), self.features_of(self.student, images)
+
+    def features_of(self, network: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
+        """The same of one of the two networks alone."""
+        return tuple(map(_unit, self.select(network(images))))
 
     def student_map(
         self, teacher: tuple[Tensor, ...], student: tuple[Tensor, ...], size: tuple[int, int]
@@ -119,8 +121,12 @@ class DeSTSeg(nn.Module):
 
     def forward(self, images: Tensor) -> AnomalyMaps:
         """Maps of normalised images (B, 3, H, W) at a quarter of their size."""
-        size = quarter(images)
-        teacher, student = self.features(images)
+        return self.maps(*self.features(images), quarter(images))
+
+    def maps(
+        self, teacher: tuple[Tensor, ...], student: tuple[Tensor, ...], size: tuple[int, int]
+    ) -> AnomalyMaps:
+        """Maps ``(B, 1, *size)`` from normalised features."""
         student_map = self.student_map(teacher, student, size)
         if self.segmentation is None:
             return AnomalyMaps(student_map, student_map)

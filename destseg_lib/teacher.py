@@ -11,7 +11,7 @@ from http.client import HTTPException
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load as from_safetensors
 from torch import Tensor, nn
 
 from destseg_lib.config import TEACHER_CHANNELS
@@ -129,7 +129,7 @@ def read_weights_file(path: Path) -> object:
     """
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
+            return from_safetensors(path.read_bytes())  # a path must be UTF-8, its bytes need not
         content: object = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise DeSTSegError(

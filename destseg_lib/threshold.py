@@ -7,10 +7,12 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import betabinom
 
 from destseg_lib.errors import DeSTSegError
 
 DEFAULT_FPR = 0.01
+SURPRISE = 0.01  # a promise is called broken if it would look so bad less often than this
 
 
 @dataclass(frozen=True)
@@ -107,4 +109,45 @@ def describe_threshold(threshold: Threshold | None) -> str:
     return (
         f"threshold {threshold.value:.4g}: for a false-positive rate of {threshold.fpr:.2%}, "
         f"calibrated on {threshold.calibrated_on} good images"
+    )
+
+
+def broken_promise(threshold: Threshold, above: int, images: int, what: str) -> str | None:
+    """What to say if more images exceed the threshold than its promise and chance allow.
+
+    If new good images are exchangeable with the n calibrated on, each exceeds the k-th largest of
+    their scores with a probability that is itself beta-distributed, with parameters k and
+    n + 1 - k. So the number of those that do is beta-binomial.
+
+    Args:
+        threshold: calibrated.
+        above: number of images that exceed it.
+        images: of so many.
+        what: they are called, in the plural.
+
+    Returns:
+        None if so many are exceeded at least once in a hundred such sets.
+    """
+    count = threshold.calibrated_on
+    place = place_of(threshold.fpr, count)
+    chance = float(betabinom(images, place, count + 1 - place).sf(above - 1))
+    if chance >= SURPRISE:
+        return None
+    return (
+        f"warning: {above} of {images} {what} are above the threshold, which promised "
+        f"{threshold.fpr:.1%} of good ones (chance gives so many in {chance:.1g} of cases). If "
+        "these are good, they differ from the training images (light, focus, camera): calibrate "
+        "with predict --good DIR on good photographs taken like them, or train on such"
+    )
+
+
+def describe_held_out(count: int) -> str | None:
+    """What to say after training if the held-out images allow no promise of 1 % false alarms."""
+    best = 1 / (count + 1)
+    if best <= DEFAULT_FPR:
+        return None
+    needed = math.ceil(1 / DEFAULT_FPR) - 1
+    return (
+        f"number of good images held out: {count}. They can promise {best:.1%} of false alarms at "
+        f"best; {DEFAULT_FPR:.0%} needs {needed} (--holdout, or --good DIR when predicting)"
     )

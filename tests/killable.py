@@ -2,13 +2,15 @@
 
 Importing torch takes seconds and a fault test needs dozens of processes, so this one imports once
 and forks before torch has started any thread. A line on standard input is a JSON object:
-``arguments`` of the command, the file its output goes to (``log``), the ``moment`` of a fault and a
-``file_limit`` in bytes beyond which the system refuses to let a file grow, as a full disk does. The
-answer is the exit status, -9 for killed.
+``arguments`` of the command, the file its output goes to (``log``), the ``moment`` of a fault, a
+``file_limit`` in bytes beyond which the system refuses to let a file grow, as a full disk does, the
+folder to work in (``place``), an ``archive`` that takes the place of the Describable Textures', and
+whether the ``guard`` of outputs is off. The answer is the exit status, -9 for killed.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import itertools
 import json
@@ -16,12 +18,17 @@ import os
 import resource
 import signal
 import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
 import torch
 
 from destseg_lib import cli, training
+from destseg_lib.files import outputs
+from destseg_lib.images import download
 from destseg_lib.runs import checkpoint
 
 
@@ -33,8 +40,10 @@ def arrange(moment: dict[str, int]) -> None:
     """Arrange for a fault in this process, counted from its start.
 
     ``step``: at the start of this step comes SIGKILL, or ``signal``. ``save``: killed half-way
-    through writing this checkpoint. ``sync``: killed as this file or folder is forced to the disk;
-    odd ones are a file just before it takes its place, even ones the folder just after.
+    through writing this checkpoint. ``sync``: killed as this file or folder is forced to the disk,
+    a file just before it takes its place, the folder just after. ``event``: killed at this event;
+    a file has up to seven: before it is made, half-way through its first write, as it is forced to
+    the disk, and before and after it takes its place or its line is listed.
     """
     calls = itertools.count(1)
     if "step" in moment:
@@ -68,6 +77,90 @@ def arrange(moment: dict[str, int]) -> None:
             sync(descriptor)
 
         os.fsync = sync_or_die
+    if "event" in moment:
+        arrange_event(moment["event"])
+
+
+class HalfWritten:
+    """An open file whose first write can end half-way."""
+
+    def __init__(self, file: IO[bytes], event: Callable[[], bool]) -> None:
+        self.file, self.event = file, event
+
+    def write(self, content: bytes) -> int:
+        half = memoryview(content).cast("B")[: len(content) // 2]
+        if self.event():
+            self.file.write(half)
+            self.file.flush()
+            die()
+        self.write = self.file.write  # type: ignore[method-assign]
+        return self.file.write(content)
+
+    def __enter__(self) -> HalfWritten:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
+
+
+def arrange_event(number: int) -> None:
+    """Kill this process at an event of its file system, counted over all threads."""
+    calls = itertools.count(1)
+
+    def event() -> bool:
+        return next(calls) == number
+
+    def around(name: str) -> None:
+        call = getattr(os, name)
+
+        def call_or_die(*arguments: Any, **options: Any) -> Any:
+            if event():
+                die()
+            result = call(*arguments, **options)
+            if event():
+                die()
+            return result
+
+        setattr(os, name, call_or_die)
+
+    def open_or_die(path: Path, mode: str = "r", *arguments: Any, **options: Any) -> Any:
+        if not set("wxa") & set(mode):
+            return opened(path, mode, *arguments, **options)
+        if event():
+            die()
+        return HalfWritten(opened(path, mode, *arguments, **options), event)
+
+    opened = Path.open
+    Path.open = open_or_die  # type: ignore[method-assign,assignment]
+    for name in ("replace", "rename", "fsync"):
+        around(name)
+
+
+def replace_dataset(archive: Path) -> None:
+    """Let ``destseg download dtd`` fetch this archive."""
+    dataset = replace(
+        download.DATASETS["dtd"],
+        url=archive.as_uri(),
+        sha256=hashlib.sha256(archive.read_bytes()).hexdigest(),
+        size=archive.stat().st_size,
+    )
+    download.DATASETS["dtd"] = dataset
+
+
+def status_of(arguments: list[str]) -> int:
+    """The exit status of a command, as the interpreter would give it."""
+    try:
+        return cli.main(arguments)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    finally:
+        sys.stdout.flush()
 
 
 def main() -> None:
@@ -82,7 +175,12 @@ def main() -> None:
             arrange(job["moment"])
             if job["file_limit"] is not None:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (job["file_limit"], job["file_limit"]))
-            os._exit(cli.main(job["arguments"]))
+            if job.get("archive"):
+                replace_dataset(Path(job["archive"]))
+            if job.get("guard") is False:
+                outputs.Outputs.check = lambda *_: None  # type: ignore[method-assign]
+            os.chdir(job.get("place") or ".")
+            os._exit(status_of(job["arguments"]))
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         print(status, flush=True)
 

@@ -269,7 +269,7 @@ def test_evaluate_gives_the_six_metrics_of_both_maps(run, tile, tmp_path, capsys
 def test_a_file_that_cannot_be_written_is_refused_before_the_evaluation(
     place, run, tile, tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr("destseg_lib.cli.evaluate.evaluate", fail)
+    monkeypatch.setattr("destseg_lib.evaluation.evaluate.evaluate_category", fail)
     command = ("evaluate", "--run", str(run), "--data", str(tile), "--json", str(tmp_path / place))
     assert "name a file in a folder that exists" in refused(capsys, *command)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import shutil
+import ssl
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.error import URLError
 
 import pytest
 
@@ -128,7 +130,7 @@ def assert_whole(root: Path) -> None:
 
 def assert_nothing_unpacked(root: Path) -> None:
     names = {path.name for path in root.iterdir()}
-    assert names <= {"set.tar.gz", "set.tar.gz.partial", "set.tar.gz.wrong"}
+    assert names <= {"set.tar.gz", "set.tar.gz.destseg.download", "set.tar.gz.wrong"}
 
 
 def test_a_data_set_is_fetched_checked_and_unpacked(server: Server, tmp_path: Path) -> None:
@@ -182,7 +184,7 @@ def test_a_target_that_lacks_parts_is_not_taken_for_a_data_set(
 
 @pytest.mark.parametrize(
     ("name", "content", "requests"),
-    [("small", None, 1), ("set.tar.gz", WHOLE, 0), ("set.tar.gz.partial", WHOLE, 1)],
+    [("small", None, 1), ("set.tar.gz", WHOLE, 0), ("set.tar.gz.destseg.download", WHOLE, 1)],
     ids=["empty target", "archive put there by hand", "download that ended unnoticed"],
 )
 def test_what_is_there_is_used(
@@ -252,6 +254,18 @@ def test_a_connection_always_cut_gives_up_with_the_manual_way(
     fetch(record, tmp_path)  # a later call goes on from the half there is
     assert server.requests[-1] == f"bytes={half}-"
     assert_whole(tmp_path)
+
+
+def test_a_wrong_bundle_of_certificates_is_no_full_disk(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise URLError(ssl.SSLCertVerificationError(1, "certificate verify failed"))
+
+    monkeypatch.setattr(module, "urlopen", refuse)
+    with pytest.raises(DeSTSegError, match=r"(?s)certificate verify failed.*By hand") as told:
+        fetch(record_of(server, WHOLE), tmp_path)
+    assert "cannot be stored" not in str(told.value)
 
 
 @pytest.mark.parametrize(("status", "tries"), [(404, 1), (403, 1), (500, 3), (503, 3), (429, 3)])
@@ -355,7 +369,7 @@ def test_an_interrupted_unpacking_is_never_taken_for_a_data_set(
         patch.setattr(shutil, "rmtree", lambda *_, **__: None)
         with pytest.raises(KeyboardInterrupt):
             fetch(record, tmp_path)
-    assert (tmp_path / ".small.unpacking").exists()
+    assert (tmp_path / ".small.destseg.unpacking").exists()
     assert not (tmp_path / "small").exists()
     fetch(record, tmp_path)
     assert_whole(tmp_path)

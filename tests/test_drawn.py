@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 from scipy import ndimage
 
-from destseg_lib.drawn import CATEGORIES, component, connector, tablet
+from destseg_lib.drawn import CATEGORIES, component, connector, dataset, tablet
 from destseg_lib.drawn.category import DrawnCategory
-from destseg_lib.drawn.dataset import ImageCounts, draw_category, find_drawn, write_category
+from destseg_lib.drawn.dataset import (
+    ImageCounts,
+    draw_category,
+    drawn_settings,
+    find_drawn,
+    write_category,
+)
 from destseg_lib.drawn.photograph import DefectivePhotograph, photograph, photograph_defect
 from destseg_lib.drawn.surface import Frame
 from destseg_lib.errors import DeSTSegError
+from destseg_lib.files.outputs import LIST
 from destseg_lib.images.folders import find_category
 from destseg_lib.images.read import read_mask
 
@@ -284,8 +293,14 @@ def test_an_empty_hole_looks_like_any_other():
 FEW = ImageCounts(train=3, good=2, defective=1)
 
 
-def write(folder: Path, size: int = 32, name: str = "metal", seed: int = 0) -> Path:
-    return write_category(name, folder, size, FEW, seed, progress=False)
+def write(
+    folder: Path,
+    size: int = 32,
+    name: str = "metal",
+    seed: int = 0,
+    counts: ImageCounts = FEW,
+) -> Path:
+    return write_category(name, folder, size, counts, seed, progress=False)
 
 
 def test_the_files_hold_the_same_as_memory(tmp_path):
@@ -315,19 +330,112 @@ def test_an_image_does_not_depend_on_how_many_others_are_drawn():
     assert (other.train != few.train).any()
 
 
-def test_a_complete_category_is_kept_and_an_interrupted_one_is_finished(tmp_path):
-    root = write(tmp_path)
+MADE = {"version": 1, "size": 32, "seed": 0, "train": 3, "good": 2, "defective": 1}
+
+
+def interrupt(folder: Path, monkeypatch: pytest.MonkeyPatch, after: int = 3, **options) -> Path:
+    """A category whose drawing ended after some images."""
+    calls = itertools.count()
+
+    def stop(*job: Any) -> Any:
+        if next(calls) >= after:
+            raise KeyboardInterrupt
+        return draw(*job)
+
+    draw = dataset._draw
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(dataset, "_draw", stop)
+        write(folder, **options)
+    return folder / "metal"
+
+
+def test_a_complete_category_is_kept_and_an_interrupted_one_is_finished(tmp_path, monkeypatch):
+    root = interrupt(tmp_path, monkeypatch)
+    assert json.loads((root / "made.json").read_text()) == {**MADE, "unfinished": True}
+    assert drawn_settings(root) is None
+    (root / "made.json.abc.destseg.partial").touch()  # killed while it was written
+    (root / "train/good/001.png.abc.destseg.partial").touch()
+    assert write(tmp_path) == root
+    assert json.loads((root / "made.json").read_text()) == MADE == drawn_settings(root)
+    assert not list(root.rglob("*.partial")) and len(list(root.rglob("*.png"))) == 15
     stamp = (root / "train/good/000.png").stat().st_mtime_ns
     assert write(tmp_path) == root
     assert (root / "train/good/000.png").stat().st_mtime_ns == stamp
-    (root / "made.json").rename(root / "made.jsonabc.partial")  # killed while it was written
-    (root / "train/good/001.png").unlink()
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"size": 64}, "size 32 instead of 64"),
+        ({"seed": 1}, "seed 0 instead of 1"),
+        ({"counts": ImageCounts(4, 2, 1)}, "train 3 instead of 4"),
+    ],
+)
+def test_an_interrupted_category_is_continued_with_its_settings_only(
+    tmp_path, monkeypatch, change, told
+):
+    root = interrupt(tmp_path, monkeypatch)
+    before = contents(root)
+    with pytest.raises(DeSTSegError, match=rf"metal was begun to be drawn with other.*{told}"):
+        write(tmp_path, **change)
+    assert contents(root) == before
     write(tmp_path)
-    assert (root / "train/good/001.png").exists()
-    assert json.loads((root / "made.json").read_text()) == {
-        "version": 1, "size": 32, "seed": 0, "train": 3, "good": 2, "defective": 1
-    }  # fmt: skip
-    assert {p.suffix for p in root.iterdir()} == {"", ".json"}
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "train/good/000.png",
+        "train/good/my own.jpg",
+        "train/good/9.png",
+        "test/crack/0.png",
+        "a.txt",
+    ],
+)
+@pytest.mark.parametrize("state", ["absent", "interrupted", "complete by 0.1"])
+def test_nothing_is_drawn_among_a_users_photographs(tmp_path, monkeypatch, name, state):
+    root = tmp_path / "metal"
+    if state == "interrupted":
+        interrupt(tmp_path, monkeypatch)
+    elif state == "complete by 0.1":
+        (write(tmp_path) / LIST).unlink()
+        if name == "train/good/000.png":
+            (root / "train/good/001.png").unlink()  # there is something to draw
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    (root / name).write_bytes(b"a photograph")
+    before = contents(root)
+    with pytest.raises(DeSTSegError, match="choose another folder"):
+        write(tmp_path)
+    assert contents(root) == before
+    assert drawn_settings(root) is None
+
+
+def test_a_link_in_the_folder_is_not_drawn_through(tmp_path):
+    photographs = tmp_path / "photographs"
+    (photographs / "good").mkdir(parents=True)
+    (tmp_path / "metal").mkdir()
+    (tmp_path / "metal/train").symlink_to(photographs)
+    with pytest.raises(DeSTSegError, match="holds train, which is no file of the drawn"):
+        write(tmp_path)
+    assert not list((photographs / "good").iterdir())
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "\0"])
+def test_a_manifest_that_says_nothing_is_named(tmp_path, text):
+    (write(tmp_path) / "made.json").write_text(text)
+    with pytest.raises(DeSTSegError, match=r"made\.json does not say what metal was drawn with"):
+        write(tmp_path)
+
+
+def test_a_users_file_is_not_taken_for_a_lock(tmp_path):
+    (tmp_path / ".metal.lock").write_text("mine")
+    with pytest.raises(DeSTSegError, match="is not a lock of destseg"):
+        write(tmp_path)
+    assert (tmp_path / ".metal.lock").read_text() == "mine"
 
 
 def test_a_folder_of_something_else_is_not_touched(tmp_path):
@@ -336,7 +444,7 @@ def test_a_folder_of_something_else_is_not_touched(tmp_path):
         write(tmp_path, 64)
     (tmp_path / "terrazzo").mkdir()
     (tmp_path / "terrazzo/notes.txt").write_text("mine")
-    with pytest.raises(DeSTSegError, match="holds files that are not terrazzo's"):
+    with pytest.raises(DeSTSegError, match=r"holds notes\.txt, which is no file of the"):
         write(tmp_path, name="terrazzo")
     assert [p.name for p in (tmp_path / "terrazzo").iterdir()] == ["notes.txt"]
 
@@ -346,7 +454,7 @@ def test_impossible_drawings_are_refused(tmp_path):
         find_drawn("spoon")
     with pytest.raises(DeSTSegError, match="has no defect 'rust'; choose one of"):
         photograph_defect(find_drawn("terrazzo"), "rust", 64, (0,))
-    with pytest.raises(DeSTSegError, match="size is 16; draw at 32 pixels or more"):
+    with pytest.raises(DeSTSegError, match="size is 16; draw with a whole number of 32 or more"):
         photograph(find_drawn("metal"), 16, (0,))
     with pytest.raises(DeSTSegError, match="train is -1; give zero or more"):
         ImageCounts(train=-1)
@@ -367,3 +475,15 @@ def test_the_contact_sheets_show_the_present_drawings():
     command = [sys.executable, tool, "--check"]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"seed": -1}, {"seed": 0.5}, {"size": -5}, {"size": 31}, {"size": 64.0}, {"size": "64"}],
+)
+def test_a_size_or_a_seed_that_nothing_can_be_drawn_with_is_refused(wrong):
+    (name,) = wrong
+    with pytest.raises(
+        DeSTSegError, match=rf"{name} is .*; draw with a whole number of \d+ or more"
+    ):
+        draw_category("metal", **{"size": 64, "progress": False, **wrong})

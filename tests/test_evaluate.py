@@ -20,6 +20,7 @@ from destseg_lib.evaluation.evaluate import evaluate, evaluate_category
 from destseg_lib.evaluation.result import Evaluation, MapMetrics
 from destseg_lib.evaluation.tables import METRIC_NAMES, results_table
 from destseg_lib.files import write_json
+from destseg_lib.files.outputs import LIST
 from destseg_lib.images.folders import find_category
 from destseg_lib.images.load import load_images
 from destseg_lib.images.read import read_mask
@@ -229,6 +230,17 @@ def test_a_region_lost_in_resizing_is_counted(untrained_run: Run, tmp_path: Path
     assert "1 of 2 regions were lost in resizing" in results_table(found)
 
 
+def test_a_defective_image_whose_mask_marks_nothing_is_named(
+    untrained_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = make_category(tmp_path / "widget")
+    Image.fromarray(np.zeros((80, 100), np.uint8)).save(data / "ground_truth/spot/1_mask.png")
+    found = measure(untrained_run, data)
+    said = capsys.readouterr().out
+    assert "masks of defective images that mark nothing: 1," in said and "1_mask.png" in said
+    assert found.images.defective == 5
+
+
 @pytest.mark.parametrize("broken", ["test/spot/1.png", "ground_truth/spot/1_mask.png"])
 def test_an_unreadable_file_is_an_error_or_is_listed(
     untrained_run: Run, tmp_path: Path, broken: str
@@ -292,7 +304,7 @@ def test_a_sheet_that_cannot_be_written_is_an_error_before_the_work(
     untrained_run: Run, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(DeSTSegError, match=r"a\.png could not be written .*--figures"):
+    with pytest.raises(DeSTSegError, match=r"file could not be written .*--figures"):
         evaluate_category(untrained_run, find_category(data), figure=tmp_path / "file" / "a.png")
     assert "testing widget" not in capsys.readouterr().err  # the bar of the images
 
@@ -308,17 +320,19 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_several_categories_and_their_mean(untrained_run: Run, several: Path) -> None:
-    saved: list[dict[str, Any]] = []
-    results = evaluate(
-        untrained_run,
-        several,
-        progress=False,
-        save=lambda results: saved.append(results.to_dict()),
-    )
+def test_several_categories_and_their_mean(
+    untrained_run: Run, several: Path, tmp_path: Path
+) -> None:
+    file, before = tmp_path / "metrics.json", list[list[str]]()
+
+    def note(*_: object) -> None:
+        before.append(list(json.loads(file.read_text())["categories"]) if file.exists() else [])
+
+    with untrained_run.model.student.register_forward_pre_hook(note):
+        results = evaluate(untrained_run, several, progress=False, json=file)
     found = results.to_dict()
-    assert [list(each["categories"]) for each in saved] == [["bolt"], ["bolt", "nut"]]
-    assert saved[-1] == found
+    assert before == [[], ["bolt"]], "the results so far are kept after each category"
+    assert json.loads(file.read_text()) == json.loads(json.dumps(found))
     bolt, nut = found["categories"]["bolt"], found["categories"]["nut"]
     mean = found["mean"]
     assert list(mean) == [*METRIC_NAMES, "cosine_product", "reasons"]
@@ -348,12 +362,23 @@ def test_each_category_is_measured_with_its_own_run(several: Path, tmp_path: Pat
     assert (found["bolt"]["threshold"]["value"], found["nut"]["threshold"]["value"]) == (0.5, 0.7)
     assert found["nut"]["config"]["model"]["segmentation"] is False
     written = {file.name for file in (tmp_path / "figures").iterdir()}
-    assert written == {"bolt.png", "nut.png"}
+    assert written == {"bolt.png", "nut.png", LIST}
     one = evaluate(tmp_path / "bolt", several / "bolt", device=CPU, progress=False).to_dict()
     assert one["category"] == "bolt" and "categories" not in one
 
     (tmp_path / "nut" / "calibration.json").unlink()
-    measured: list[object] = []
+    file = tmp_path / "metrics.json"
     with pytest.raises(DeSTSegError, match="nut is not finished"):
-        evaluate(tmp_path, several, device=CPU, progress=False, save=measured.append)
-    assert measured == [], "an unfinished run is refused before the first category is measured"
+        evaluate(tmp_path, several, device=CPU, progress=False, json=file)
+    assert not file.exists(), "an unfinished run is refused before the first category is measured"
+
+
+@pytest.mark.slow
+def test_figures_and_metrics_may_go_into_the_runs_own_folder(data: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    make_run(run, TINY, data, (0.5, 0.6))
+    before = {path.name: path.read_bytes() for path in run.glob("*.safetensors")}
+    for _ in range(2):  # the second time they are replaced
+        evaluate(run, data, figures=run, json=run / "metrics.json", progress=False)
+    assert {"metrics.json", f"{data.name}.png"} < {path.name for path in run.iterdir()}
+    assert {path.name: path.read_bytes() for path in run.glob("*.safetensors")} == before

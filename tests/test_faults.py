@@ -127,8 +127,9 @@ def test_a_killed_run_ends_with_the_same_bits(
 
 
 # Two for each file that is written whole (teacher, configuration, six checkpoints, model,
-# calibration) and one for each of four records of the log.
-SYNCS = 2 * (2 + 2 * STEPS // EVERY + 2) + 4
+# calibration), one for each line of the list of files (teacher, configuration) and one for each of
+# four records of the log.
+SYNCS = 2 * (2 + 2 * STEPS // EVERY + 2) + 2 + 4
 
 
 @pytest.mark.slow

@@ -102,11 +102,27 @@ def test_json_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | None
         read_json(path)
 
 
-def test_only_partial_files_are_removed(tmp_path: Path) -> None:
-    for name in ("checkpoint.ptabc.partial", "checkpoint.pt", "partial"):
+def test_only_partial_files_of_this_library_are_removed(tmp_path: Path) -> None:
+    others = {"checkpoint.pt", "partial", "setup.exe.partial", "video.mp4.1a2b3c4d.partial"}
+    for name in others:
         (tmp_path / name).touch()
+    with pytest.raises(KeyboardInterrupt):
+        write_whole(tmp_path / "checkpoint.pt", lambda file: killed(tmp_path))
     remove_partial_files(tmp_path)
-    assert {p.name for p in tmp_path.iterdir()} == {"checkpoint.pt", "partial"}
+    assert {p.name for p in tmp_path.iterdir()} == others
+
+
+def killed(folder: Path) -> None:
+    """Leave a second link to the file that is being written, as a kill would leave the file."""
+    (partial,) = folder.glob("checkpoint.pt.*")
+    os.link(partial, partial.with_name(partial.name.replace("checkpoint", "copy")))
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("name", ["ü" * 127, "x" * 255])
+def test_a_name_may_be_as_long_as_the_system_lets_it(tmp_path: Path, name: str) -> None:
+    write_whole(tmp_path / name, lambda file: file.write(b"new"))
+    assert (tmp_path / name).read_bytes() == b"new"
 
 
 @pytest.mark.parametrize("cut", [b"", b'{"step": 2', b"\xff\0\0", b'{"step": 2}'])

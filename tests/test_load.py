@@ -43,9 +43,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files decoded, in chunks of ten images by two workers."""
     names: list[str] = []
 
-    def counting(path: Path, size: int) -> np.ndarray:
+    def counting(path: Path, *how: int) -> np.ndarray:
         names.append(path.name)
-        return read_image(path, size)
+        return read_image(path, *how)
 
     monkeypatch.setattr(load, "read_image", counting)
     monkeypatch.setattr(load, "_CHUNK_BYTES", 10 * SIZE * SIZE * 3)
@@ -68,10 +68,10 @@ def interrupt(to_disk: Callable[..., load.ImageSet], monkeypatch: pytest.MonkeyP
     def run(paths: list[Path], **options: bool) -> None:
         counting = load.read_image
 
-        def stopping(path: Path, size: int) -> np.ndarray:
+        def stopping(path: Path, *how: int) -> np.ndarray:
             if path.name == "25.png":
                 raise KeyboardInterrupt
-            return counting(path, size)
+            return counting(path, *how)
 
         with monkeypatch.context() as patch:
             patch.setattr(load, "read_image", stopping)

@@ -320,3 +320,24 @@ MAPS, MASKS = random_set(0)
 def test_mistakes_are_named(arguments, options, message):
     with pytest.raises(DeSTSegError, match=message):
         anomaly_metrics(*arguments, **options)
+
+
+@pytest.mark.parametrize("wrong", [10.0, "10", True, None, 0])
+def test_a_top_that_is_no_count_is_refused(wrong: object) -> None:
+    maps, masks = np.zeros((2, 4, 4)), np.eye(2)[:, :1, None] * np.ones((2, 4, 4))
+    with pytest.raises(DeSTSegError, match="a mean of at least 1 value, but top is"):
+        anomaly_metrics(maps, masks, top=wrong)
+
+
+@pytest.mark.parametrize("name", ["recall", "fpr_limit"])
+@pytest.mark.parametrize("wrong", ["0.9", True, None, 0, 1.5, float("nan")])
+def test_a_share_that_is_none_is_refused(name: str, wrong: object) -> None:
+    maps, masks = np.zeros((2, 4, 4)), np.eye(2)[:, :1, None] * np.ones((2, 4, 4))
+    with pytest.raises(DeSTSegError, match=rf"{name} must be in \(0, 1\]"):
+        anomaly_metrics(maps, masks, **{name: wrong})
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+def test_tensors_are_taken_with_or_without_gradients(dtype: torch.dtype) -> None:
+    scores = torch.tensor([0.25, 0.75, 0.5, 1.0], dtype=dtype, requires_grad=True)
+    assert image_auroc(scores, torch.tensor([0, 1, 0, 1])) == 1.0

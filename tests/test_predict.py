@@ -17,6 +17,7 @@ from destseg_lib import DeSTSegError
 from destseg_lib.evaluation import predict as prediction_module
 from destseg_lib.evaluation.pictures import LINE, overlay, overlay_names, read_photograph
 from destseg_lib.evaluation.predict import predict
+from destseg_lib.files.outputs import LIST
 from destseg_lib.runs.run import Run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -58,7 +59,10 @@ def test_scores_and_overlays_are_written(run: Run, tmp_path: Path) -> None:
     assert all(set(row) == {"path", "score", "threshold", "anomalous"} for row in rows)
     assert {row["threshold"] for row in rows} == {0.3}
     assert all(row["anomalous"] == (row["score"] > 0.3) for row in rows)
-    assert {f.name for f in out.iterdir()} == {f"{p.stem}.png" for p in paths} | {"scores.json"}
+    assert {f.name for f in out.iterdir()} == {f"{p.stem}.png" for p in paths} | {
+        "scores.json",
+        LIST,
+    }
 
 
 def test_images_above_the_threshold_are_anomalous_and_outlined_and_no_others(

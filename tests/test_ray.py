@@ -186,4 +186,6 @@ def test_a_killed_driver_goes_on_with_what_is_missing(study, file, alone, tmp_pa
     assert timeless(records) == timeless(alone)
     assert read_records(study, tmp_path) == records
     # Ray ends what belonged to the killed driver.
-    assert psutil.wait_procs(left_behind, timeout=60)[1] == []
+    _, alive = psutil.wait_procs(left_behind, timeout=60)
+    # A zombie has ended; only nobody has asked how.
+    assert [p for p in alive if p.is_running() and p.status() != psutil.STATUS_ZOMBIE] == []

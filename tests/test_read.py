@@ -12,9 +12,10 @@ import pytest
 import torch
 from permissions import message_as_nobody, needs_fork
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.images.read import image_size, read_image, read_mask
+from destseg_lib.images.read import brightest, image_size, read_image, read_mask
 
 
 def ramp(height: int = 24, width: int = 40) -> np.ndarray:
@@ -281,15 +282,134 @@ def test_masks_of_every_kind_mark_the_same_pixels(tmp_path: Path, kind: str) -> 
     np.testing.assert_array_equal(read_mask(tmp_path / "m.png", 6, (6, 6)).pixels, wanted)
 
 
-@pytest.mark.parametrize(
-    ("mask", "message"),
-    [
-        (np.eye(4, 6, dtype=np.uint8), "is nowhere brighter than 1 of 255"),
-        (np.zeros((5, 6), np.uint8), "is 6x5 pixels, but its image is 6x4"),
-    ],
-)
-def test_a_mask_that_marks_nothing_or_does_not_fit_is_refused(
-    tmp_path: Path, mask: np.ndarray, message: str
+def test_a_mask_that_does_not_fit_its_image_is_refused(tmp_path: Path) -> None:
+    mask = save(tmp_path / "m.png", np.zeros((5, 6), np.uint8))
+    with pytest.raises(DeSTSegError, match=r"m\.png is 6x5 pixels, but its image is 6x4"):
+        read_mask(mask, 4, (6, 4))
+
+
+def two_regions(first: int, second: int, dtype: type = np.uint8) -> np.ndarray:
+    mask = np.zeros((12, 12), dtype)
+    mask[1:5, 1:5], mask[7:11, 6:11] = first, second
+    return mask
+
+
+@pytest.mark.parametrize("values", [(200, 100), (255, 1), (1, 8), (1, 1), (100, 100)])
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, "palette"])
+def test_classes_are_anomalous_whatever_their_number(
+    tmp_path: Path, values: tuple[int, int], kind: object
 ) -> None:
-    with pytest.raises(DeSTSegError, match=rf"m\.png {message}"):
-        read_mask(save(tmp_path / "m.png", mask), 4, (6, 4))
+    classes = two_regions(*values, np.uint16 if kind is np.uint16 else np.uint8)
+    image = Image.fromarray(classes)
+    if kind == "palette":
+        image = Image.fromarray(classes, "P")
+        image.putpalette([level for level in range(256) for _ in range(3)])
+    image.save(tmp_path / "m.png")
+    found = read_mask(tmp_path / "m.png", 12)
+    np.testing.assert_array_equal(found.pixels, two_regions(1, 1))
+    assert found.regions_before == 2
+
+
+def test_classes_that_touch_and_a_thin_dark_line_are_all_anomalous(tmp_path: Path) -> None:
+    mask = np.zeros((16, 16), np.uint8)
+    mask[2:8, 2:8], mask[2:8, 8:14], mask[12, 1:15] = 255, 90, 40
+    found = read_mask(save(tmp_path / "m.png", mask), 16)
+    np.testing.assert_array_equal(found.pixels, mask > 0)
+
+
+def soft(mask: np.ndarray) -> np.ndarray:
+    """A mask brought to a third of its size with antialiasing: its regions have soft edges."""
+    large = Image.fromarray(np.kron(mask, np.ones((8, 8), np.uint8)))
+    return np.asarray(large.resize((41, 41), Image.Resampling.BILINEAR))
+
+
+def test_soft_edges_stay_as_they_are(tmp_path: Path) -> None:
+    mask = soft(two_regions(255, 255))
+    assert len(np.unique(mask)) > 3
+    found = read_mask(save(tmp_path / "m.png", mask), 41)
+    np.testing.assert_array_equal(found.pixels, mask >= 128)
+
+
+def test_a_jpeg_mask_is_read_as_its_original(tmp_path: Path) -> None:
+    mask = np.kron(two_regions(255, 255), np.ones((5, 5), np.uint8))
+    found = read_mask(save(tmp_path / "m.jpg", mask, quality=85), 60)
+    assert np.mean(found.pixels != (mask > 0)) < 0.01
+
+
+@pytest.mark.parametrize("name", ["m.png", "m.jpg"])
+def test_a_mask_of_dark_regions_and_many_shades_is_refused(tmp_path: Path, name: str) -> None:
+    mask = soft(two_regions(255, 100)) if name == "m.png" else two_regions(255, 100)
+    with pytest.raises(DeSTSegError, match=r"m\.\w+ has regions darker than half of white"):
+        read_mask(save(tmp_path / name, mask), 12)
+
+
+def test_a_mask_without_a_marked_pixel_has_no_region(tmp_path: Path) -> None:
+    assert read_mask(save(tmp_path / "m.png", np.zeros((5, 5), np.uint8)), 5).regions_before == 0
+
+
+# 16 bits
+
+
+@pytest.mark.parametrize(("bits", "white"), [(8, 255), (10, 1023), (12, 4095), (16, 65535)])
+def test_fewer_bits_in_a_file_of_16_are_brought_to_8(tmp_path: Path, bits: int, white: int) -> None:
+    ramp16 = np.linspace(0, white, 64).round().astype(np.uint16).reshape(8, 8)
+    path = save(tmp_path / "a.png", ramp16)
+    assert brightest(path) == white
+    expected = (ramp16 * (255 / white)).round()
+    np.testing.assert_allclose(read_image(path, 8, white)[..., 0], expected, atol=1)
+
+
+def test_a_value_above_white_is_white(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.png", np.full((4, 4), 5000, np.uint16))
+    assert (read_image(path, 4, 4095) == 255).all()
+
+
+def test_only_16_bits_have_a_brightest_value(tmp_path: Path) -> None:
+    assert brightest(save(tmp_path / "a.png")) is None
+
+
+def test_all_16_bit_values_are_read_as_before(tmp_path: Path) -> None:
+    every = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    found = read_image(save(tmp_path / "a.png", every), 256)[..., 0]
+    np.testing.assert_array_equal(found, (every.astype(int) + 128) // 257)
+
+
+# Metadata that is damaged or long does not make a picture unreadable.
+
+EXIF = {
+    "no TIFF": b"Exif\0\0garbage",
+    "cut short": b"Exif\0\0II*\0",
+    "empty": b"Exif\0\0",
+    "far away": b"Exif\0\0II*\0\xff\xff\xff\x7f",
+    "a value of another type": b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x02\0\x02\0\0\0a" + bytes(7),
+    "nine": b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x09\0\0\0\0\0\0\0",
+}
+
+
+@pytest.mark.parametrize("suffix", ["png", "webp", "jpg"])
+@pytest.mark.parametrize("block", EXIF)
+def test_a_broken_exif_block_leaves_the_picture_as_it_is(
+    tmp_path: Path, block: str, suffix: str
+) -> None:
+    plain = save(tmp_path / f"plain.{suffix}")
+    broken = save(tmp_path / f"a.{suffix}", exif=EXIF[block])
+    np.testing.assert_array_equal(read_image(broken, 16), read_image(plain, 16))
+    assert image_size(broken) == image_size(plain)
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_long_text_in_a_png_is_no_damage(tmp_path: Path, zipped: bool) -> None:
+    text = PngInfo()
+    for number in range(2):
+        text.add_text(f"comment {number}", "x" * 40_000_000, zip=zipped)
+    path = save(tmp_path / "a.png", pnginfo=text)
+    np.testing.assert_array_equal(read_image(path, 16), read_image(save(tmp_path / "b.png"), 16))
+
+
+def test_a_png_with_text_that_is_cut_short_is_still_refused(tmp_path: Path) -> None:
+    text = PngInfo()
+    text.add_text("comment", "x" * 100)
+    path = save(tmp_path / "a.png", pnginfo=text)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(DeSTSegError, match="is damaged, cut short or not an image"):
+        read_image(path, 16)

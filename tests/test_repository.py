@@ -256,7 +256,7 @@ def test_every_import_is_declared():
     project = tomllib.loads(text_of("pyproject.toml"))["project"]
     extras = {name: set(map(normalised, e)) for name, e in project["optional-dependencies"].items()}
     library = set(map(normalised, project["dependencies"])).union(
-        *(extras[name] for name in ("interactive", "ray", "tensorboard"))
+        *(extras[name] for name in ("export", "interactive", "openvino", "ray", "tensorboard"))
     )
     assert imported_packages(SOURCES) <= library
     scripts = [path for path in committed() if path.suffix == ".py"]

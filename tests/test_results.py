@@ -211,3 +211,51 @@ def test_which_level_outlines_a_kind_of_defect_best(study, level, kinds):
         assert max("123", key=lambda one: pixel_ap(one, kind)) == level
     for rule in BOTH if kinds[0] in ("fray", "missing_leg") else ():
         assert pixel_ap(f"1, 2, 3: {rule}", kinds[0]) < 0.75 * pixel_ap(level, kinds[0])
+
+
+# What ran on a GPU
+
+
+def gpu_runs(category: str) -> list[dict[str, Any]]:
+    files = sorted((ROOT / "results" / "gpu").glob(f"recipe_{category}_*.json"))
+    every = [run for path in files for run in json.loads(path.read_text("utf-8"))["results"]]
+    return [run for run in every if run["status"] == "done"]
+
+
+def test_the_words_about_the_gpu_are_those_of_the_records() -> None:
+    sys.path.insert(0, str(ROOT / "tools" / "results"))
+    from on_a_gpu import KEYS, PAPER
+
+    apart = {}
+    for category, (paper, spread) in PAPER.items():
+        runs = gpu_runs(category)
+        for key, expected, deviation in zip(KEYS, paper, spread, strict=True):
+            value = 100 * mean(run[key] for run in runs)
+            apart[category, key] = (value - expected) / deviation
+        # "ahead of the distance product in pixel AP, on both categories and in each seed"
+        assert all(run["pixel_ap"] > run["cosine_product"]["pixel_ap"] for run in runs)
+    far = {place for place, value in apart.items() if abs(value) > 2}
+    assert far == {("screw", "pixel_auroc")} and len(apart) == 8
+    assert round(apart["screw", "pixel_auroc"]) == 3
+    seeds = {name: [run["seed"] for run in gpu_runs(name)] for name in PAPER}
+    assert seeds == {"transistor": [0, 1], "screw": [0]}
+    gain = [
+        100 * (run["pixel_ap"] - run["cosine_product"]["pixel_ap"])
+        for run in [*gpu_runs("transistor"), *gpu_runs("screw")]
+    ]
+    assert round(mean(gain[:2])) == 8 and round(gain[2]) == 30  # chapter 9
+    ours, bank = gpu_runs("transistor"), bank_runs("transistor")
+    assert min(run["pixel_auroc"] for run in bank) > max(run["pixel_auroc"] for run in ours)
+    for key in ("pixel_ap", "iap"):
+        assert max(run[key] for run in bank) < min(run[key] for run in ours)
+
+
+def bank_runs(category: str) -> list[dict[str, Any]]:
+    files = (ROOT / "results" / "memory_bank").glob(f"{category}-256-seed*.json")
+    return [json.loads(path.read_text("utf-8")) for path in files]
+
+
+def test_the_checks_on_the_gpu_that_failed_are_those_in_fp16() -> None:
+    checks = json.loads((ROOT / "results" / "gpu" / "checks.json").read_text("utf-8"))["results"]
+    failed = {check["name"] for check in checks if check["status"] != "passed"}
+    assert failed == {"loss scaling in fp16", "stopped and resumed in fp16"}

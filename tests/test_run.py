@@ -26,6 +26,7 @@ from destseg_lib import cli, training
 from destseg_lib.config import ModelConfig, PhaseConfig, TrainingConfig, config_to_dict
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.files import append_json_line, read_json, read_json_lines
+from destseg_lib.files.outputs import LIST
 from destseg_lib.model import DeSTSeg, score_images
 from destseg_lib.runs import checkpoint as checkpoint_module
 from destseg_lib.runs.checkpoint import InterruptedRunError, train_with_checkpoints
@@ -112,23 +113,24 @@ def test_a_run_is_not_started_over_another(tmp_path: Path) -> None:
         begin(tmp_path)
 
 
-@pytest.mark.parametrize("name", [CHECKPOINT, LOG, MODEL, CALIBRATION])
+@pytest.mark.parametrize("name", [TEACHER, CHECKPOINT, LOG, MODEL, CALIBRATION])
 def test_what_another_run_left_is_not_taken_for_this_ones(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"left")
-    with pytest.raises(DeSTSegError, match=rf"{name} is there, but no config\.json"):
+    with pytest.raises(DeSTSegError, match=rf"{name} is there already.*move it away or choose"):
         begin(tmp_path)
     assert (tmp_path / name).read_bytes() == b"left"
 
 
 def test_a_run_killed_before_its_configuration_was_written_can_be_started(tmp_path: Path) -> None:
-    (tmp_path / TEACHER).write_bytes(b"of the killed one")
+    begin(tmp_path)
+    (tmp_path / CONFIG).unlink()
     begin(tmp_path)
     assert run_teacher(tmp_path).name == "random"
 
 
 def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "run").touch()
-    with pytest.raises(DeSTSegError, match=r"run cannot be made a folder.*choose another --out"):
+    with pytest.raises(DeSTSegError, match=r"run could not be written .*choose another --out"):
         begin(tmp_path / "run")
 
 
@@ -146,7 +148,7 @@ def test_a_run_gives_what_training_in_memory_gives(finished: Path) -> None:
 
 def test_a_finished_run_holds_what_it_needs_and_no_more(finished: Path) -> None:
     names = {path.name for path in finished.iterdir()}
-    assert names == {CONFIG, TEACHER, LOG, MODEL, CALIBRATION}
+    assert names == {CONFIG, TEACHER, LOG, MODEL, CALIBRATION, LIST}
     assert records(finished) == [("student", 6), ("segmentation", 5)]
     with safe_open(finished / MODEL, "pt") as file:
         recorded = json.loads(file.metadata()["config"])
@@ -209,11 +211,12 @@ def test_a_request_to_stop_at_any_moment_is_saved_at_the_step_it_names(
 def test_a_finished_run_is_not_trained_again_and_loses_a_checkpoint_left_behind(copy: Path) -> None:
     before = (copy / MODEL).read_bytes()
     (copy / CHECKPOINT).write_bytes(b"the kill came before this was removed")
-    (copy / f"{MODEL}123.partial").touch()
+    (copy / f"{MODEL}123.destseg.partial").touch()
+    (copy / "setup.exe.partial").touch()  # a browser's
     train_run(copy, tiny_model())
     assert (copy / MODEL).read_bytes() == before
     assert not (copy / CHECKPOINT).exists()
-    assert not list(copy.glob("*.partial"))
+    assert [path.name for path in copy.glob("*.partial")] == ["setup.exe.partial"]
 
 
 @pytest.mark.parametrize("rate", [1e10, 1e38])

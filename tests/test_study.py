@@ -6,8 +6,10 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from small_study import SMALL, table
 
 from destseg_lib import cli
@@ -392,3 +394,49 @@ def test_the_command_runs_reports_and_tells_failure_by_its_status(
     assert "failed: whole, metal, seed 0: ZeroDivisionError" in capsys.readouterr().err
     assert cli.main(["study", "report", str(tmp_path / "nowhere")]) == 2
     assert "holds no study" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_file_saved_by_windows_is_read_or_refused_by_name(tmp_path: Path, encoding: str) -> None:
+    study = next((Path(__file__).parents[1] / "results" / "studies").glob("*.toml"))
+    path = tmp_path / "s.toml"
+    path.write_text(study.read_text("utf-8"), encoding)
+    if encoding == "utf-8-sig":
+        assert read_study(path).variants
+    else:
+        with pytest.raises(DeSTSegError, match=r"s\.toml is not TOML in UTF-8"):
+            read_study(path)
+
+
+def photographs(folder: Path, seed: int = 0) -> Path:
+    """A category of BMP files: other pixels, the same names and sizes."""
+    rng = np.random.default_rng(seed)
+    for place, count in (("train/good", 4), ("test/good", 2), ("test/dent", 2)):
+        (folder / place).mkdir(parents=True, exist_ok=True)
+        for number in range(count):
+            pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / place / f"{number}.bmp")
+    return folder
+
+
+@pytest.mark.parametrize("part", ["train/good", "test/dent"])
+def test_a_study_continued_on_other_photographs_says_so_and_mixes_nothing(
+    tmp_path: Path, part: str
+) -> None:
+    data = photographs(tmp_path / "mine")
+    (file := tmp_path / "small.toml").write_text(table(data, **SMALL, teacher="random"))
+    study = read_study(file)
+    done = run_study(study, tmp_path / "out", tmp_path / "world", CPU, progress=False)
+    assert {record["status"] for record in done} == {"done"}
+    assert {*done[0]["inputs"]} == {"good images", "test images", "teacher"}
+    records = tmp_path / "out" / RECORDS
+    first, *_ = records.read_text().splitlines(keepends=True)
+    records.write_text(first)  # as if it had been stopped
+    other = photographs(tmp_path / "other", seed=1)
+    for path in (other / part).iterdir():
+        (data / part / path.name).write_bytes(path.read_bytes())
+    again = run_study(study, tmp_path / "out", tmp_path / "world", CPU, progress=False)
+    assert [record["status"] for record in again].count("done") == 1
+    what = "good images" if part.startswith("train") else "test images"
+    failed = [record for record in again if record["status"] == "failed"]
+    assert failed and all(f"the {what}, " in record["error"] for record in failed)

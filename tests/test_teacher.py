@@ -270,7 +270,7 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path, name):
         ),
         (
             lambda state: {k: torch.cat([v, v]) if v.ndim else v for k, v in state.items()},
-            r"is \(128,.*, a ResNet-18 has \(64,",
+            r"is \(\d+,.*, a ResNet-18 has \(\d+,",
         ),
     ],
     ids=["resnet34", "prefixed", "incomplete", "wide"],

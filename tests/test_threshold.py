@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from destseg_lib import DeSTSegError
-from destseg_lib.threshold import threshold_at
+from destseg_lib.threshold import broken_promise, describe_held_out, threshold_at
 
 
 @pytest.mark.parametrize(
@@ -64,3 +64,44 @@ def test_without_a_rate_it_is_a_hundredth_or_the_smallest_possible() -> None:
     assert many.fpr == 0.01
     assert (few.value, few.fpr) == (3.0, 0.25)
     assert threshold_at([], None) is None
+
+
+def test_the_number_above_is_as_likely_as_the_warning_says():
+    """Brute force: calibrations and good images from one distribution, many times."""
+    rng = np.random.default_rng(0)
+    threshold, images, warned = threshold_at(np.arange(9), 0.1), 38, 0
+    counts = []
+    for _ in range(4000):
+        scores = rng.random(9 + images)
+        counts.append(int((scores[9:] > scores[:9].max()).sum()))
+        warned += broken_promise(threshold, counts[-1], images, "images") is not None
+    assert warned / 4000 < 0.02  # once in a hundred, or less often as counts are whole
+    assert max(counts) > 10  # with nine held-out images so many are no surprise
+
+
+@pytest.mark.parametrize(
+    ("above", "images", "held_out", "fpr", "broken"),
+    [
+        (33, 38, 9, 0.1, True),  # composite panels of another day
+        (72, 100, 9, 0.1, True),
+        (2, 38, 9, 0.1, False),
+        (0, 38, 9, 0.1, False),
+        (0, 0, 9, 0.1, False),
+        (12, 100, 99, 0.01, True),
+        (1, 100, 99, 0.01, False),
+    ],
+)
+def test_a_promise_that_does_not_hold_is_said(above, images, held_out, fpr, broken):
+    threshold = threshold_at(np.arange(held_out), fpr)
+    said = broken_promise(threshold, above, images, "photographs")
+    assert (said is not None) == broken
+    if said is not None:
+        assert f"{above} of {images} photographs are above" in said and "--good DIR" in said
+
+
+@pytest.mark.parametrize(
+    ("count", "says"), [(9, "10.0% of false alarms"), (98, "1.0%"), (99, None)]
+)
+def test_too_few_held_out_images_are_said(count, says):
+    assert says is None or says in describe_held_out(count)
+    assert (describe_held_out(count) is None) == (says is None)

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
 from destseg_lib.cli import options as shared
 from destseg_lib.device import resolve_device
-from destseg_lib.errors import DeSTSegError
 from destseg_lib.evaluation.evaluate import evaluate
-from destseg_lib.evaluation.result import Evaluation, Summary
 from destseg_lib.evaluation.tables import results_table
-from destseg_lib.files import write_json
-from destseg_lib.runs.shipped import load_pretrained
 
 
 def add_evaluate(parser: argparse.ArgumentParser) -> None:
@@ -27,31 +22,26 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     )
     add("--json", type=Path, metavar="FILE", help="write all metrics to this file")
     add("--figures", type=Path, metavar="DIR", help="write pictures of the best and worst cases")
+    shared.add_runtime(parser)
+    shared.add_overwrite(parser)
     shared.add_common(parser)
 
 
 def run_evaluate(options: argparse.Namespace) -> int:
     """``destseg evaluate``: print the table; write the JSON and the pictures if asked."""
-    file: Path | None = options.json
-    if file is not None and (file.is_dir() or not os.access(file.parent, os.W_OK)):
-        raise DeSTSegError(  # now, not after the metrics were computed
-            f"{file} cannot be written; name a file in a folder that exists and may be written to"
-        )
-
-    def save(results: Evaluation | Summary) -> None:
-        if file is not None:
-            write_json(file, results.to_dict())
-
-    device, name = resolve_device(options.device), shared.shipped_name(options.run)
+    device = resolve_device(options.device)
+    named = options.data is not None or options.category is not None
+    trained_on = None if named else shared.drawn_category_of(options.run)
     results = evaluate(
-        options.run if name is None else load_pretrained(name, device),
-        shared.data_folder(options, shared.drawn_category_of(options.run)),
+        shared.loaded_run(options, device) or options.run,
+        shared.data_folder(options, trained_on),
         device=device,
         fpr=options.fpr,
         figures=options.figures,
         skip_unreadable=options.skip_unreadable,
         progress=not options.quiet,
-        save=save,
+        json=options.json,
+        overwrite=options.overwrite,
     )
     print(results_table(results))
     return 0

@@ -7,11 +7,13 @@ and saved ends with status 130.
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Callable, Sequence
 
 from destseg_lib.cli.download import add_download, run_download
 from destseg_lib.cli.evaluate import add_evaluate, run_evaluate
+from destseg_lib.cli.export import add_export, run_export
 from destseg_lib.cli.make_data import add_make_data, run_make_data
 from destseg_lib.cli.mode import describe
 from destseg_lib.cli.predict import add_predict, run_predict
@@ -29,6 +31,7 @@ COMMANDS: tuple[tuple[str, str, AddOptions, Run], ...] = (
     ("train", "Learn what good photographs look like.", add_train, run_train),
     ("evaluate", "Measure a run on labelled test images.", add_evaluate, run_evaluate),
     ("predict", "Score photographs and outline defects.", add_predict, run_predict),
+    ("export", "Write a run as one ONNX file.", add_export, run_export),
     ("make-data", "Draw categories that need no download.", add_make_data, run_make_data),
     ("study", "Compare variants over categories and seeds.", add_study, run_study_command),
     ("reproduce", "Run the paper's tables 4 to 6 on MVTec AD.", add_reproduce, run_reproduce),
@@ -49,6 +52,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal may know neither a dash nor the bytes of a file's name.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     options = build_parser().parse_args(arguments)
     try:
         print(describe(), flush=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from destseg_lib.cli.options import DRAWN, NAMES, add_quiet
+from destseg_lib.cli.options import DRAWN_NAMES, NAMES, add_quiet
 from destseg_lib.drawn.dataset import WORLD, ImageCounts, find_drawn, write_category
 
 
@@ -31,7 +31,7 @@ def run_make_data(options: argparse.Namespace) -> int:
     """``destseg make-data``: write drawn categories in MVTec AD's layout."""
     counts = ImageCounts(options.train, options.good, options.defective)
     # A name that does not exist must be known before the first category is drawn.
-    names = [find_drawn(name).name for name in options.categories] or DRAWN
+    names = [find_drawn(name).name for name in options.categories] or DRAWN_NAMES
     for name in names:
         folder = write_category(
             name, options.out, options.size, counts, options.seed, progress=not options.quiet

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import get_args
+
+import torch
 
 from destseg_lib.cli.mode import defaults
 from destseg_lib.device import resolve_device
 from destseg_lib.drawn import CATEGORIES
-from destseg_lib.drawn.dataset import WORLD, write_category
+from destseg_lib.drawn.dataset import WORLD, default_settings, write_category
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.runs.run import CONFIG, read_run
+from destseg_lib.runs.exported import SUFFIX, AnyRun, Runtime, load_exported
+from destseg_lib.runs.run import CONFIG, DRAWN, read_run
+from destseg_lib.runs.shipped import load_pretrained
 
-DRAWN = tuple(category.name for category in CATEGORIES)
-NAMES = ", ".join(DRAWN)
+DRAWN_NAMES = tuple(category.name for category in CATEGORIES)
+NAMES = ", ".join(DRAWN_NAMES)
 
 
 def add_data(parser: argparse.ArgumentParser, what: str) -> None:
@@ -26,7 +31,7 @@ def add_data(parser: argparse.ArgumentParser, what: str) -> None:
 
 def add_model(parser: argparse.ArgumentParser, what: str) -> None:
     """The options that name a trained model and set its threshold; ``--run`` takes ``what``."""
-    run = f"{what}, or pretrained:NAME for the model of a drawn category that ships"
+    run = f"{what}, an exported .onnx file, or pretrained:NAME for a model that ships"
     parser.add_argument("--run", type=Path, required=True, metavar="RUN", help=run)
     parser.add_argument(
         "--fpr",
@@ -37,6 +42,12 @@ def add_model(parser: argparse.ArgumentParser, what: str) -> None:
     )
 
 
+def add_runtime(parser: argparse.ArgumentParser) -> None:
+    """The option that chooses what computes an exported model."""
+    what = "what computes a run that is an .onnx file (default: onnxruntime)"
+    parser.add_argument("--runtime", choices=get_args(Runtime), default="onnxruntime", help=what)
+
+
 def add_common(parser: argparse.ArgumentParser) -> None:
     """The options of every command that runs a model on images."""
     devices, device = ("auto", "cpu", "cuda", "mps"), "processor (default: a GPU if there is one)"
@@ -44,6 +55,12 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     skip = "leave out images that cannot be read, and list them"
     parser.add_argument("--skip-unreadable", action="store_true", help=skip)
     add_quiet(parser)
+
+
+def add_overwrite(parser: argparse.ArgumentParser) -> None:
+    """The option of every command that may replace files that are not its own."""
+    overwrite = "replace files that an earlier command did not write; never one that this one reads"
+    parser.add_argument("--overwrite", action="store_true", help=overwrite)
 
 
 def add_quiet(parser: argparse.ArgumentParser) -> None:
@@ -80,9 +97,42 @@ def shipped_name(run: Path) -> str | None:
     return name if colon and scheme == "pretrained" else None
 
 
+def loaded_run(options: argparse.Namespace, device: torch.device) -> AnyRun | None:
+    """The model that ``--run`` names, if it is one that ships or an exported one; else None.
+
+    Raises:
+        DeSTSegError: there is no such model, or it cannot be read.
+    """
+    name = shipped_name(options.run)
+    if name is not None:
+        return load_pretrained(name, device)
+    if options.run.suffix == SUFFIX:
+        return load_exported(options.run, options.runtime)
+    return None
+
+
 def drawn_category_of(run: Path) -> str | None:
-    """The drawn category that a run was trained on; None if it was trained on other images."""
-    name = shipped_name(run)
-    if name is None and (run / CONFIG).exists():
-        name = str(read_run(run)["inputs"]["category"])
-    return name if name in DRAWN else None
+    """The drawn category that a run was trained on; None if it was trained on other images.
+
+    Raises:
+        DeSTSegError: the run has the name of a drawn category but does not say that it was drawn,
+            or it was drawn with other settings than the commands draw with.
+    """
+    if (name := shipped_name(run)) is not None:
+        return name
+    if not (run / CONFIG).exists():
+        return None
+    inputs = read_run(run)["inputs"]
+    name = str(inputs["category"])
+    if name not in DRAWN_NAMES or inputs.get(DRAWN) == default_settings():
+        return name if name in DRAWN_NAMES else None
+    if DRAWN not in inputs:
+        reason = "does not say whether its images were drawn (version 0.1 did not note it)"
+    elif inputs[DRAWN] is None:
+        reason = "was trained on photographs"
+    else:
+        reason = "was trained on images that were drawn with other settings"
+    raise DeSTSegError(
+        f"the run in {run} of the category {name} {reason}; give --data DIR for its images, or "
+        f"--category {name} for those of the drawn category"
+    )

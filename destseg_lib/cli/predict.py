@@ -5,12 +5,16 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from destseg_lib.cli.options import add_common, add_model, shipped_name
+from destseg_lib.cli.options import (
+    add_common,
+    add_model,
+    add_overwrite,
+    add_runtime,
+    loaded_run,
+)
 from destseg_lib.device import resolve_device
-from destseg_lib.evaluation.predict import predict
-from destseg_lib.images.folders import find_images
+from destseg_lib.evaluation.predict import find_photographs, predict
 from destseg_lib.runs.run import load_run
-from destseg_lib.runs.shipped import load_pretrained
 
 
 def add_predict(parser: argparse.ArgumentParser) -> None:
@@ -22,19 +26,22 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
     add("--out", type=Path, required=True, metavar="DIR", help=scores)
     good = "more good images, not used in training, to choose the threshold on"
     add("--good", type=Path, metavar="DIR", help=good)
+    add_runtime(parser)
+    add_overwrite(parser)
     add_common(parser)
 
 
 def run_predict(options: argparse.Namespace) -> int:
     """``destseg predict``: write scores.json and one overlay per image."""
-    device, name = resolve_device(options.device), shipped_name(options.run)
+    device = resolve_device(options.device)
     rows = predict(
-        load_run(options.run, device) if name is None else load_pretrained(name, device),
-        find_images(options.images),
+        loaded_run(options, device) or load_run(options.run, device),
+        find_photographs(options.images),
         options.out,
         fpr=options.fpr,
-        good=() if options.good is None else find_images([options.good]),
+        good=() if options.good is None else find_photographs([options.good]),
         skip_unreadable=options.skip_unreadable,
+        overwrite=options.overwrite,
         progress=not options.quiet,
     )
     decisions = [row["anomalous"] for row in rows if row["anomalous"] is not None]

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import torch
 
+from destseg_lib.cli.options import add_overwrite
 from destseg_lib.cli.study import add_engine, check_engine_options, report_outcome, run_on_engine
 from destseg_lib.config import RECIPES
 from destseg_lib.device import keep_freed_memory, resolve_device
 from destseg_lib.files import write_json
 from destseg_lib.studies.paper_tables import (
     SEEDS,
+    check_tables,
     find_data,
     find_textures,
     paper_study,
@@ -50,6 +52,7 @@ def add_reproduce(parser: argparse.ArgumentParser) -> None:
         help="estimate from a study's records.jsonl or a timing.json (default: time a few steps of "
         "each kind on this machine)",
     )
+    add_overwrite(parser)
     add_engine(parser)
 
 
@@ -62,6 +65,7 @@ def run_reproduce(options: argparse.Namespace) -> int:
         recipe=options.recipe,
         settings={"teacher": options.teacher, "textures": find_textures(options.textures)},
     )
+    check_tables(options.out, overwrite=options.overwrite)
     waiting = missing_trials(study, options.out, retry_failed=options.retry_failed)
     if waiting:
         if not options.dry_run:  # report a missing teacher now, not in the record of a run
@@ -70,7 +74,7 @@ def run_reproduce(options: argparse.Namespace) -> int:
     if options.dry_run:
         return 0
     records = run_on_engine(study, options)
-    for report in write_tables(study, records, options.out):
+    for report in write_tables(study, records, options.out, overwrite=options.overwrite):
         print(report)
     return report_outcome(records, options.out)
 

@@ -8,12 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from destseg_lib.cli.mode import default_teacher
+from destseg_lib.cli.options import add_overwrite
 from destseg_lib.device import keep_freed_memory, resolve_device
 from destseg_lib.drawn.dataset import WORLD
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.studies.cluster import Share
 from destseg_lib.studies.ray_workers import run_study_on_ray
-from destseg_lib.studies.records import RECORDS, Record, read_folder
+from destseg_lib.studies.records import RECORDS, STUDY, Record, read_folder
 from destseg_lib.studies.report import write_report
 from destseg_lib.studies.run import run_study
 from destseg_lib.studies.study import STUDIES, Study, read_study, short_names
@@ -31,6 +32,7 @@ def add_study(parser: argparse.ArgumentParser) -> None:
     report = parts.add_parser("report", help="means, spreads and intervals of a study's records")
     report.add_argument("records", type=Path, metavar="DIR", help="the --out folder of run")
     report.add_argument("--out", type=Path, metavar="DIR", help="default: DIR/report")
+    add_overwrite(report)
 
 
 def add_engine(parser: argparse.ArgumentParser) -> None:
@@ -56,8 +58,10 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
 def run_study_command(options: argparse.Namespace) -> int:
     """``destseg study run`` and ``destseg study report``."""
     if options.part == "report":
-        out = options.out or options.records / "report"
-        print(write_report(*read_folder(options.records), out))
+        read = (options.records / STUDY, options.records / RECORDS)
+        folder = options.out or options.records / "report"
+        study, records = read_folder(options.records)
+        print(write_report(study, records, folder, read, overwrite=options.overwrite))
         return 0
     study = read_study(Path(options.study))
     if options.categories is not None:

@@ -14,10 +14,11 @@ from destseg_lib.cli.mode import default_teacher, defaults
 from destseg_lib.cli.options import add_common, add_data, data_folder
 from destseg_lib.config import RECIPES, TrainingConfig, override
 from destseg_lib.device import keep_freed_memory, resolve_device
-from destseg_lib.drawn.dataset import rotation_for
+from destseg_lib.drawn.dataset import drawn_settings, rotation_for
 from destseg_lib.errors import DeSTSegError
+from destseg_lib.files.outputs import is_inside
 from destseg_lib.images.folders import find_categories
-from destseg_lib.runs.run import CONFIG, read_run
+from destseg_lib.runs.run import CONFIG, new_run, read_run
 from destseg_lib.runs.train import TrainingJob, train_and_calibrate
 
 # Each setting of the configuration that has an option: its name there, and the help text. The type
@@ -103,9 +104,19 @@ def run_train(options: argparse.Namespace) -> int:
     for _, out in runs:  # a mistake in the last must be known before the first is trained
         if (out / CONFIG).exists():
             check_unchanged(out, options)
+            continue
+        if is_inside(out, data):
+            raise DeSTSegError(
+                f"{out} is in {data}, where a run would be taken for a part of the images; choose "
+                "another --out"
+            )
+        new_run(out)
     keep_freed_memory()
     for category, out in runs:
-        train_and_calibrate(category, out, config_for(category.name, options), job)
+        drawn = drawn_settings(category.root)
+        train_and_calibrate(
+            category, out, config_for(category.name, options), replace(job, drawn=drawn)
+        )
         print(f"trained {category.name}: {out}", flush=True)
     return 0
 

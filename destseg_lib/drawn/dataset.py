@@ -7,13 +7,13 @@ other.
 
 from __future__ import annotations
 
-import json
 import os
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,13 +23,22 @@ from tqdm.auto import tqdm
 from destseg_lib.config import MVTEC_ROTATION, Rotation
 from destseg_lib.drawn import CATEGORIES
 from destseg_lib.drawn.category import DrawnCategory
-from destseg_lib.drawn.photograph import photograph, photograph_defect
+from destseg_lib.drawn.manifest import (
+    MANIFEST,
+    UNFINISHED,
+    check_only,
+    check_settings,
+    drawing_lock,
+    files_in,
+    read_manifest,
+)
+from destseg_lib.drawn.photograph import check_drawing, photograph, photograph_defect
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.files import PARTIAL, remove_partial_files, write_json
+from destseg_lib.files import remove_partial_files
+from destseg_lib.files.outputs import Outputs, outputs
 
 WORLD = Path("data/world")  # where drawn categories are kept
 GOOD = "good"
-MANIFEST = "made.json"
 VERSION = 1  # of the drawings: raised when a change gives other pixels for the same seed
 _TRAIN, _TEST = 0, 1
 
@@ -113,7 +122,8 @@ def draw_category(
         progress: show a bar.
 
     Raises:
-        DeSTSegError: there is no such category, or the size is below 32.
+        DeSTSegError: there is no such category, the size is not a whole number of at least 32, or
+            the seed not one of at least 0.
 
     Example:
         >>> few = ImageCounts(train=2, good=1, defective=1)
@@ -124,6 +134,7 @@ def draw_category(
         ('good', 'scratch', 'dent', 'rust', 'finger', 'spatter')
     """
     category, counts = find_drawn(name), counts or ImageCounts()
+    check_drawing(size, seed)
     defects = tuple(defect for part, defect, _ in _jobs(category, counts) if part == "test")
     images = np.empty((counts.train + len(defects), size, size, 3), np.uint8)
     masks = np.zeros((len(defects), size, size), bool)
@@ -145,7 +156,8 @@ def write_category(
 ) -> Path:
     """Write a category to ``folder``/name in MVTec AD's layout.
 
-    A category that is complete is kept; one that was interrupted is drawn again.
+    A category that is complete is kept; one that was interrupted is drawn again. No other file in
+    its folder is touched.
 
     Args:
         name: of one of ``CATEGORIES``.
@@ -159,29 +171,56 @@ def write_category(
         the category's folder.
 
     Raises:
-        DeSTSegError: there is no such category, the size is below 32, or the folder holds
-            something else or cannot be written.
+        DeSTSegError: as ``draw_category``; also if the folder holds something else, was drawn with
+            other settings, or cannot be written.
     """
     category, counts = find_drawn(name), counts or ImageCounts()
-    root = Path(folder) / name
-    made = {"version": VERSION, "size": size, "seed": seed, **asdict(counts)}
-    if (root / MANIFEST).exists():
-        there = json.loads((root / MANIFEST).read_text())
-        if there != made:
-            raise DeSTSegError(
-                f"{root} holds {name} drawn with other settings ({_differences(there, made)}); "
-                "remove the folder, or choose another"
-            )
+    check_drawing(size, seed)
+    root, made = Path(folder) / name, _settings(size, seed, counts)
+    if drawn_settings(root) == made:
         return root
-    known = (".png", PARTIAL)
-    if root.exists() and any(p.is_file() and p.suffix not in known for p in root.rglob("*")):
-        raise DeSTSegError(f"{root} holds files that are not {name}'s; choose another folder")
-    for _ in _in_order(category, size, counts, seed, progress, save=root):
-        pass
-    # Last: a folder without it was interrupted, and is drawn again.
-    remove_partial_files(root)
-    write_json(root / MANIFEST, made)
+    with drawing_lock(root):  # another process may be drawing it, too
+        check_settings(root, made)
+        if drawn_settings(root) == made:
+            return root
+        files = _files(category, counts)
+        check_only(root, files)
+        written = outputs(root, [*files, MANIFEST], (), by="make-data", option="folder")
+        written.prepare()
+        for place in {(root / file).parent for file in files}:
+            remove_partial_files(place)
+        # First, so that what is interrupted is only continued with the same settings.
+        written.write_json(MANIFEST, {**made, UNFINISHED: True})
+        for _ in _in_order(category, size, counts, seed, progress, save=written):
+            pass
+        written.write_json(MANIFEST, made)
     return root
+
+
+def drawn_settings(root: Path) -> dict[str, Any] | None:
+    """What a folder's images were drawn with: version, size, seed and counts.
+
+    None unless the folder holds all files of a drawn category, and no others.
+    """
+    drawn = {category.name: category for category in CATEGORIES}.get(root.resolve().name)
+    if drawn is None:
+        return None
+    try:
+        there = read_manifest(root) or {}
+        counts = ImageCounts(there["train"], there["good"], there["defective"])
+    except (KeyError, TypeError, DeSTSegError):
+        return None
+    whole = UNFINISHED not in there and files_in(root) == {*_files(drawn, counts), MANIFEST}
+    return there if whole else None
+
+
+def default_settings() -> dict[str, Any]:
+    """What ``write_category`` draws with if nothing is said."""
+    return _settings(256, 0, ImageCounts())
+
+
+def _settings(size: int, seed: int, counts: ImageCounts) -> dict[str, Any]:
+    return {"version": VERSION, "size": size, "seed": seed, **asdict(counts)}
 
 
 def _jobs(category: DrawnCategory, counts: ImageCounts) -> list[_Job]:
@@ -191,25 +230,40 @@ def _jobs(category: DrawnCategory, counts: ImageCounts) -> list[_Job]:
     return jobs + [("test", d, n) for d in category.defects for n in range(counts.defective)]
 
 
+def _files(category: DrawnCategory, counts: ImageCounts) -> list[str]:
+    """All files of a category but its manifest, by their paths from its folder."""
+    jobs = _jobs(category, counts)
+    masks = [_mask_name(job) for job in jobs if job[1] != GOOD]
+    return [*map(_image_name, jobs), *masks]
+
+
+def _image_name(job: _Job) -> str:
+    part, defect, n = job
+    return f"{part}/{defect}/{n:03d}.png"
+
+
+def _mask_name(job: _Job) -> str:
+    _, defect, n = job
+    return f"ground_truth/{defect}/{n:03d}_mask.png"
+
+
 def _in_order(
     category: DrawnCategory,
     size: int,
     counts: ImageCounts,
     seed: int,
     progress: bool,
-    save: Path | None = None,
+    save: Outputs | None = None,
 ) -> Iterator[_Drawn]:
     """Draw in threads, because NumPy mostly runs without Python's lock; yield images in order."""
     jobs = _jobs(category, counts)
 
     def draw(job: _Job) -> _Drawn:
-        part, defect, n = job
         image, mask = _draw(category, size, seed, job)
         if save is not None:
-            _write(image, save / part / defect / f"{n:03d}.png")
+            _write(image, save, _image_name(job))
             if mask is not None:
-                pixels = mask.astype(np.uint8) * np.uint8(255)
-                _write(pixels, save / "ground_truth" / defect / f"{n:03d}_mask.png")
+                _write(mask.astype(np.uint8) * np.uint8(255), save, _mask_name(job))
         return image, mask
 
     workers = os.cpu_count() or 1
@@ -240,19 +294,6 @@ def _draw(category: DrawnCategory, size: int, seed: int, job: _Job) -> _Drawn:
     return drawn.image, drawn.mask
 
 
-def _write(pixels: NDArray[np.uint8], path: Path) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels).save(path, compress_level=1)
-    except OSError as error:
-        raise DeSTSegError(
-            f"{path} could not be written ({error}); free some space or choose another folder"
-        ) from error
-
-
-def _differences(there: dict[str, int], wanted: dict[str, int]) -> str:
-    return ", ".join(
-        f"{key} {there.get(key)} instead of {value}"
-        for key, value in wanted.items()
-        if there.get(key) != value
-    )
+def _write(pixels: NDArray[np.uint8], outputs: Outputs, name: str) -> None:
+    picture = Image.fromarray(pixels)
+    outputs.write(name, lambda file: picture.save(file, "PNG", compress_level=1), sync=False)

@@ -41,7 +41,7 @@ def photograph(category: DrawnCategory, size: int, seed: Seed) -> NDArray[np.uin
     Raises:
         DeSTSegError: ``size`` is below 32.
     """
-    _check_size(size)
+    check_drawing(size)
     scene, camera, noise, fault = _streams(seed)
     settings = draw_camera(camera, category.variation)
     return grain(expose(category.draw(size, scene, None, fault), settings), settings, noise)
@@ -58,7 +58,7 @@ def photograph_defect(
     Raises:
         DeSTSegError: the category has no such defect, or ``size`` is below 32.
     """
-    _check_size(size)
+    check_drawing(size)
     if defect not in category.defects:
         raise DeSTSegError(
             f"{category.name} has no defect {defect!r}; choose one of {', '.join(category.defects)}"
@@ -103,6 +103,8 @@ def _streams(seed: Seed) -> tuple[np.random.Generator, ...]:
     return tuple(np.random.default_rng((*seed, stream)) for stream in range(4))
 
 
-def _check_size(size: int) -> None:
-    if size < 32:
-        raise DeSTSegError(f"size is {size}; draw at 32 pixels or more")
+def check_drawing(size: int, seed: int = 0) -> None:
+    """Raise DeSTSegError for a size or a seed that nothing can be drawn with."""
+    for name, value, least in (("size", size, 32), ("seed", seed, 0)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise DeSTSegError(f"{name} is {value!r}; draw with a whole number of {least} or more")

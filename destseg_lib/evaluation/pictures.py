@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,11 +17,11 @@ from PIL import Image
 from scipy.ndimage import distance_transform_edt
 
 from destseg_lib.config import METRIC_SIZE
-from destseg_lib.errors import DeSTSegError
+from destseg_lib.evaluation.tables import shown
+from destseg_lib.files.outputs import Outputs
 from destseg_lib.images.folders import TestImage
-from destseg_lib.images.read import image_size, read_image, read_mask
-from destseg_lib.model import predict_maps
-from destseg_lib.runs.run import Run
+from destseg_lib.images.read import WHITE, image_size, read_image, read_mask
+from destseg_lib.runs.exported import AnyRun
 from destseg_lib.threshold import Threshold
 
 LONGEST_SIDE = 1024
@@ -37,7 +37,7 @@ Map = NDArray[np.float32]
 
 
 class Case(NamedTuple):
-    """A row of ``write_case_sheet``: photo (H, W, 3), truth (S, S) 0/1 or None, map (S, S).
+    """A row of ``case_sheet``: photo (H, W, 3), truth (S, S) 0/1 or None, map (S, S).
 
     ``threshold`` None draws no outline.
     """
@@ -49,7 +49,7 @@ class Case(NamedTuple):
     threshold: float | None
 
 
-def read_photograph(path: Path, longest: int = LONGEST_SIDE) -> Picture:
+def read_photograph(path: Path, longest: int = LONGEST_SIDE, white: int = WHITE) -> Picture:
     """Decode a photograph in its own aspect and orientation, (H, W, 3) with no side over a limit.
 
     Raises:
@@ -59,7 +59,7 @@ def read_photograph(path: Path, longest: int = LONGEST_SIDE) -> Picture:
     shrink = min(1.0, longest / max(width, height))
     shape = max(1, round(shrink * width)), max(1, round(shrink * height))
     # Decoded to a square, like everything else, but no smaller than the picture in either way.
-    square = Image.fromarray(read_image(path, max(shape)))
+    square = Image.fromarray(read_image(path, max(shape), white))
     return np.array(square.resize(shape, Image.Resampling.BILINEAR))
 
 
@@ -113,23 +113,31 @@ def overlay(
 
 
 def write_overlay(
-    file: Path, photograph: Path, anomaly_map: Map, threshold: float | None, scale: float
+    outputs: Outputs,
+    name: str,
+    photograph: Path,
+    anomaly_map: Map,
+    threshold: float | None,
+    scale: float,
+    white: int = WHITE,
 ) -> None:
     """Read a photograph and write its overlay as PNG.
 
     Raises:
         DeSTSegError: the photograph cannot be read or the overlay not written.
     """
-    picture = overlay(read_photograph(photograph), anomaly_map, threshold, scale=scale)
-    with writing(file, "--out"):
-        Image.fromarray(picture).save(file, format="PNG")
+    picture = read_photograph(photograph, white=white)
+    picture = overlay(picture, anomaly_map, threshold, scale=scale)
+    # A picture that a power cut takes is drawn again; forcing each to the disk would take long.
+    outputs.write(name, lambda file: Image.fromarray(picture).save(file, "PNG"), sync=False)
 
 
 def overlay_names(paths: Sequence[Path]) -> list[str]:
     """A PNG's name for each photograph: its own, after its folders' below the one all share.
 
     ``test/crack/1.jpg`` and ``test/good/1.jpg`` become ``crack-1.png`` and ``good-1.png``. Names
-    that would still be the same are numbered.
+    that would still be the same are numbered; neither case nor the way in which an accent is
+    written makes a difference, because to some file systems it does not.
     """
     top = os.path.commonpath([path.absolute().parent for path in paths])
     seen: Counter[str] = Counter()
@@ -137,15 +145,15 @@ def overlay_names(paths: Sequence[Path]) -> list[str]:
     for path in paths:
         stem = "-".join(path.absolute().relative_to(top).with_suffix("").parts)
         name = stem
-        while seen[name.casefold()]:
-            seen[stem.casefold()] += 1
-            name = f"{stem}-{seen[stem.casefold()]}"
-        seen[name.casefold()] += 1
+        while seen[_folded(name)]:
+            seen[_folded(stem)] += 1
+            name = f"{stem}-{seen[_folded(stem)]}"
+        seen[_folded(name)] += 1
         names.append(f"{name}.png")
     return names
 
 
-def heat_scale(run: Run, threshold: Threshold | None) -> float:
+def heat_scale(run: AnyRun, threshold: Threshold | None) -> float:
     """The map value that is painted brightest, the same for all images of a model."""
     if run.config.model.segmentation or threshold is None or threshold.value <= 0:
         return 1.0
@@ -153,7 +161,7 @@ def heat_scale(run: Run, threshold: Threshold | None) -> float:
 
 
 def pick_cases(
-    run: Run,
+    run: AnyRun,
     images: Sequence[TestImage],
     labels: NDArray[np.bool_],
     scores: NDArray[np.float64],
@@ -184,13 +192,13 @@ def pick_cases(
         truth = None if labels[index] else np.zeros((1, 1), np.uint8)
         if image.mask is not None:
             truth = read_mask(image.mask, METRIC_SIZE).pixels
-        pixels = read_image(image.path, run.config.image_size)[None]
-        maps = next(predict_maps(run.model, pixels, precision=run.config.precision, progress=False))
+        pixels = read_image(image.path, run.config.image_size, run.white_level)[None]
+        maps = next(run.maps(pixels))
         above = threshold is not None and score > threshold.value
         cases.append(
             Case(
                 f"{kind}\n{image.defect}/{image.path.stem}\nscore {score:.3f}",
-                read_photograph(image.path, CASE_SIDE),
+                read_photograph(image.path, CASE_SIDE, run.white_level),
                 truth,
                 maps.final[0],
                 threshold.value if threshold is not None and above else None,
@@ -199,12 +207,8 @@ def pick_cases(
     return cases
 
 
-def write_case_sheet(cases: Sequence[Case], path: Path, *, scale: float = 1.0) -> None:
-    """Write a sheet as PNG with one row per case: image, truth, map and outline.
-
-    Raises:
-        DeSTSegError: the file cannot be written.
-    """
+def case_sheet(cases: Sequence[Case], *, scale: float = 1.0) -> Figure:
+    """Draw a sheet with one row per case: image, truth, map and outline."""
     figure = Figure(figsize=(10, 2.7 * len(cases)), layout="constrained")
     axes = figure.subplots(len(cases), 4, squeeze=False)
     for column, name in zip(axes[0], ("image", "truth", "map", "outline"), strict=True):
@@ -220,28 +224,20 @@ def write_case_sheet(cases: Sequence[Case], path: Path, *, scale: float = 1.0) -
         extent = (0.0, case.photo.shape[1], case.photo.shape[0], 0.0)
         row[0].imshow(case.photo)
         row[1].imshow(truth, extent=extent, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-        shown = row[2].imshow(case.anomaly_map, extent=extent, cmap=HEAT, vmin=0, vmax=scale)
+        heat = row[2].imshow(case.anomaly_map, extent=extent, cmap=HEAT, vmin=0, vmax=scale)
         row[3].imshow(outlined)
         if case.truth is None:
             row[1].text(0.5, 0.5, "no mask", color="white", ha="center", transform=row[1].transAxes)
-        row[0].set_ylabel(case.title, fontsize=9)
+        row[0].set_ylabel(shown(case.title), fontsize=9)
         for panel in row:
             panel.set_xticks([])
             panel.set_yticks([])
-    figure.colorbar(shown, ax=axes[:, 2], location="bottom", aspect=15, pad=0.01, panchor=False)
-    with writing(path, "--figures"):
-        figure.savefig(path, dpi=100, format="png")
+    figure.colorbar(heat, ax=axes[:, 2], location="bottom", aspect=15, pad=0.01, panchor=False)
+    return figure
 
 
-@contextmanager
-def writing(path: Path, option: str) -> Iterator[None]:
-    """Raise DeSTSegError, which names the command's option, for an OSError in the block."""
-    try:
-        yield
-    except OSError as error:
-        raise DeSTSegError(
-            f"{path} could not be written ({error}). Free some space or choose another {option}."
-        ) from error
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name.casefold())
 
 
 def _resized(anomaly_map: Map, shape: tuple[int, ...]) -> Map:

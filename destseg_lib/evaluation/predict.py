@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice, repeat
@@ -15,17 +16,25 @@ from tqdm.auto import tqdm
 
 from destseg_lib.config import TOP_PIXELS
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.evaluation.pictures import heat_scale, overlay_names, write_overlay, writing
-from destseg_lib.files import write_json
-from destseg_lib.images.load import chunks, decode_files
+from destseg_lib.evaluation.pictures import heat_scale, overlay_names, write_overlay
+from destseg_lib.files.outputs import Outputs, identity, outputs, written
+from destseg_lib.images.folders import find_images
+from destseg_lib.images.load import chunks, decode_files, white_level_advice
 from destseg_lib.metrics import image_scores
-from destseg_lib.model import PredictedMaps, predict_maps
+from destseg_lib.model import PredictedMaps
 from destseg_lib.runs.checkpoint import interrupts_wait
-from destseg_lib.runs.run import Run
-from destseg_lib.threshold import Threshold, describe_threshold, place_of, threshold_at
+from destseg_lib.runs.exported import AnyRun
+from destseg_lib.threshold import (
+    Threshold,
+    broken_promise,
+    describe_threshold,
+    place_of,
+    threshold_at,
+)
 
 SCORES = "scores.json"
 SAVE_EVERY = 60.0  # seconds
+THUMBNAILS = frozenset({"@eaDir", "__MACOSX"})  # folders that Synology and macOS add to others
 
 
 class ScoredBatch(NamedTuple):
@@ -37,7 +46,7 @@ class ScoredBatch(NamedTuple):
 
 
 def score_files(
-    run: Run,
+    run: AnyRun,
     paths: Sequence[Path],
     *,
     skipped: list[tuple[Path, str]] | None = None,
@@ -60,7 +69,7 @@ def score_files(
     with tqdm(total=len(paths), desc=description, unit="image", disable=not progress) as bar:
         for chunk in chunks(len(paths), size):
             images: dict[int, NDArray[np.uint8]] = {}
-            decoded = decode_files([paths[index] for index in chunk], size)
+            decoded = decode_files([paths[index] for index in chunk], size, run.white_level)
             for index, image in zip(chunk, decoded, strict=True):
                 if not isinstance(image, DeSTSegError):
                     images[index] = image
@@ -71,9 +80,7 @@ def score_files(
                 skipped.append((paths[index], str(image)))
                 bar.update()
             readable, pixels = iter(images), np.array([*images.values()])
-            for maps in predict_maps(
-                run.model, pixels, precision=run.config.precision, progress=False
-            ):
+            for maps in run.maps(pixels):
                 indices = tuple(islice(readable, len(maps.final)))
                 yield ScoredBatch(indices, maps, image_scores(maps.final, TOP_PIXELS))
                 bar.update(len(indices))
@@ -81,14 +88,47 @@ def score_files(
         raise DeSTSegError(f"None of the {len(paths)} images can be read. The first: {errors[0]}")
 
 
+def find_photographs(places: Sequence[Path]) -> tuple[Path, ...]:
+    """List the images of files and folders as ``find_images``, without what is no photograph.
+
+    Thumbnails in a folder are left out, and pictures that this library drew of photographs; it is
+    printed how many.
+
+    Raises:
+        DeSTSegError: as ``find_images``; also if nothing is left.
+    """
+    kept: dict[Path, None] = {}
+    left: Counter[str] = Counter()
+    for place in places:
+        images = find_images([place])
+        ours = written(images)
+        for path in images:
+            below = path.relative_to(place).parts[:-1] if place.is_dir() else ()
+            if thumbnails := THUMBNAILS.intersection(below):
+                left[f"{place}: thumbnails in {min(thumbnails)}"] += 1
+            elif ours.get(path) in ("predict", "evaluate"):
+                left[f"{path.parent}: pictures that 'destseg {ours[path]}' wrote"] += 1
+            else:
+                kept[path] = None
+    for what, count in left.items():
+        print(f"left out {count} of {what}")
+    if not kept:
+        raise DeSTSegError(
+            f"{places[0]} holds no photographs, only {min(left).partition(': ')[2]}; name a folder "
+            "of photographs"
+        )
+    return tuple(kept)
+
+
 def predict(
-    run: Run,
+    run: AnyRun,
     paths: Sequence[Path],
     out: Path,
     *,
     fpr: float | None = None,
     good: Sequence[Path] = (),
     skip_unreadable: bool = False,
+    overwrite: bool = False,
     progress: bool = True,
 ) -> list[dict[str, Any]]:
     """Score photographs; write ``scores.json`` and one overlay per photograph to a folder.
@@ -102,6 +142,7 @@ def predict(
         fpr: false-positive rate of the threshold, as ``threshold_at`` takes it.
         good: more good images to calibrate on, none of which was trained on.
         skip_unreadable: print unreadable files and go on.
+        overwrite: replace files in ``out`` that no earlier call wrote; never one of ``paths``.
         progress: show bars.
 
     Returns:
@@ -109,15 +150,21 @@ def predict(
         image, the last two None where there is nothing to calibrate on.
 
     Raises:
-        DeSTSegError: an unreadable image, a folder that cannot be written, or a rate that cannot be
-            resolved.
+        DeSTSegError: an unreadable image, a folder that cannot be written or holds other files of
+            these names, or a rate that cannot be resolved.
         KeyboardInterrupt: asked to stop.
     """
     paths, out = tuple(map(Path, paths)), Path(out)
     _check_inputs(paths, out)
+    names = overlay_names(paths)
+    read = (*paths, *good)
+    made = outputs(out, [SCORES, *names], read, by="predict", overwrite=overwrite)
     if fpr is not None:
         place_of(fpr, len(run.calibration_scores) + len(good))  # before the work, not after it
-    write_json(out / SCORES, [])
+    if advice := white_level_advice(paths, run.white_level):
+        print(advice)
+    made.prepare()
+    made.write_json(SCORES, [])
     skipped: list[tuple[Path, str]] | None = [] if skip_unreadable else None
     more = score_files(
         run, good, skipped=skipped, progress=progress and bool(good), description="calibrating"
@@ -128,24 +175,29 @@ def predict(
     rows: list[dict[str, Any]] = []
     try:
         batches = score_files(run, paths, skipped=skipped, progress=progress)
-        _write_overlays(batches, rows, paths, out, threshold, heat_scale(run, threshold))
+        _write_overlays(run, batches, rows, paths, names, made, threshold)
     finally:
-        write_json(out / SCORES, rows)
+        made.write_json(SCORES, rows)
         for path, why in skipped or ():
             print(f"skipped {path}: {why}")
+    above = sum(row["anomalous"] is True for row in rows)
+    if threshold is not None and (
+        advice := broken_promise(threshold, above, len(rows), "photographs")
+    ):
+        print(advice)
     return rows
 
 
 def _write_overlays(
+    run: AnyRun,
     batches: Iterator[ScoredBatch],
     rows: list[dict[str, Any]],
     paths: tuple[Path, ...],
-    out: Path,
+    names: list[str],
+    made: Outputs,
     threshold: Threshold | None,
-    scale: float,
 ) -> None:
     """Append each image's row of ``scores.json`` once its overlay is written."""
-    files = [out / name for name in overlay_names(paths)]
     value = None if threshold is None else threshold.value
     saved = time.monotonic()
     with interrupts_wait() as stop, ThreadPoolExecutor() as pool:
@@ -153,11 +205,13 @@ def _write_overlays(
             anomalous = [None if value is None else bool(score > value) for score in batch.scores]
             drawn = pool.map(
                 write_overlay,
-                [files[i] for i in batch.indices],
+                repeat(made),
+                [names[i] for i in batch.indices],
                 [paths[i] for i in batch.indices],
                 batch.maps.final,
                 [value if found else None for found in anomalous],
-                repeat(scale),
+                repeat(heat_scale(run, threshold)),
+                repeat(run.white_level),
             )
             for i, score, found, _ in zip(
                 batch.indices, batch.scores, anomalous, drawn, strict=True
@@ -166,21 +220,20 @@ def _write_overlays(
                 rows.append({**row, "threshold": value, "anomalous": found})
             if stop():
                 raise KeyboardInterrupt(
-                    f"stopped; {out / SCORES} holds {len(rows)} of {len(paths)} images"
+                    f"stopped; {made.folder / SCORES} holds {len(rows)} of {len(paths)} images"
                 )
             if time.monotonic() - saved > SAVE_EVERY:
-                write_json(out / SCORES, rows)
+                made.write_json(SCORES, rows)
                 saved = time.monotonic()
 
 
 def _check_inputs(paths: tuple[Path, ...], out: Path) -> None:
     if not paths:
-        raise DeSTSegError("There are no images to score: the list of files is empty.")
-    for path in paths:
-        if path.parent.absolute() == out.absolute():
+        raise DeSTSegError("There are no images to score: the list of files is empty. Name some.")
+    place = identity(out)
+    for folder, path in {path.parent: path for path in paths}.items():
+        if place is not None and identity(folder) == place:
             raise DeSTSegError(
                 f"{path} is in {out}, where the overlays go and would be taken for photographs "
                 "the next time. Choose another --out."
             )
-    with writing(out, "--out"):
-        out.mkdir(parents=True, exist_ok=True)

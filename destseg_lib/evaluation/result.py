@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, astuple, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -47,6 +49,11 @@ class SkippedFile:
 
     file: str
     reason: str
+
+
+def skipped_file(path: Path, why: str, root: Path) -> SkippedFile:
+    """A data set's place on this machine stays out of what is written."""
+    return SkippedFile(path.relative_to(root).as_posix(), why.replace(f"{root}{os.sep}", ""))
 
 
 @dataclass(frozen=True, kw_only=True)

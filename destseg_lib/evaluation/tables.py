@@ -7,6 +7,7 @@ from dataclasses import astuple
 
 from destseg_lib.config import METRIC_SIZE
 from destseg_lib.evaluation.result import Evaluation, MapMetrics, Summary
+from destseg_lib.threshold import Threshold, broken_promise
 
 METRIC_TITLES = {
     "image_auroc": "image AUROC",
@@ -42,7 +43,13 @@ def results_table(results: Evaluation | Summary) -> str:
 def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table in Markdown: the first column to the left, the others to the right."""
     marks = ["---"] + ["---:"] * (len(heads) - 1)
-    return "\n".join(f"| {' | '.join(row)} |" for row in (heads, marks, *rows))
+    escaped = ([cell.replace("|", r"\|") for cell in row] for row in (heads, marks, *rows))
+    return "\n".join(f"| {' | '.join(row)} |" for row in escaped)
+
+
+def shown(name: str) -> str:
+    """A name for matplotlib: dollars begin no formula, and bytes that are no text become codes."""
+    return name.encode(errors="backslashreplace").decode().replace("$", r"\$")
 
 
 def _cells(metrics: MapMetrics) -> str:
@@ -78,6 +85,10 @@ def _notes(evaluation: Evaluation) -> list[str]:
             f"{_share(threshold.achieved_fpr)} of the good test images and by "
             f"{_share(threshold.detected)} of the defective ones"
         )
+        above = round((threshold.achieved_fpr or 0) * threshold.good_images)
+        calibrated = Threshold(threshold.value, threshold.fpr, threshold.calibrated_on)
+        advice = broken_promise(calibrated, above, threshold.good_images, "good test images")
+        notes += [] if advice is None else [advice]
     return notes
 
 

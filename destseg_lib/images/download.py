@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import ssl
 import tarfile
@@ -18,7 +19,6 @@ from urllib.request import Request, urlopen
 from tqdm.auto import tqdm
 
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.files import PARTIAL
 from destseg_lib.images.load import check_free_space
 
 _BLOCK = 2**20
@@ -117,32 +117,43 @@ def download_dataset(
     """
     root = Path(root)
     target, archive = root / dataset.folder, root / dataset.url.rpartition("/")[2]
+    # Names that a browser does not use, and that are not cleared away with other partial files.
+    partial = root / f"{archive.name}.destseg.download"
+    draft = root / f".{target.name}.destseg.unpacking"
+    for path in (archive, partial, draft):
+        if os.path.lexists(path) and not (path.is_dir() if path == draft else path.is_file()):
+            raise DeSTSegError(f"{path} is in the way; move it away, or choose another --root.")
+        if path != archive and path.is_symlink():
+            raise DeSTSegError(f"{path} is a link; move it away, or choose another --root.")
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         if missing := _missing_parts(dataset, target):
             raise DeSTSegError(
                 f"{target} exists but lacks {missing}. Complete it by hand, or move it away to "
                 f"fetch {dataset.title} again."
             )
+        shutil.rmtree(draft, ignore_errors=True)  # of a process that was killed at its end
         print(f"{dataset.title} is already at {target}.")
         return target / dataset.use
     print(f"{dataset.title} ({dataset.homepage})\nLicence: {dataset.licence}", flush=True)
-    partial = archive.with_name(archive.name + PARTIAL)
     try:
         root.mkdir(parents=True, exist_ok=True)
         present = max(_bytes_in(partial), _bytes_in(archive))
         check_free_space(root, 2 * dataset.size - min(present, dataset.size))
         if not archive.exists():
-            _fetch(dataset, url or dataset.url, partial, progress)
+            _fetch(dataset, url or dataset.url, archive, partial, progress)
             partial.replace(archive)
         _check_archive(dataset, archive, progress)
-        _unpack(dataset, archive, target, progress)
+        _unpack(dataset, archive, draft, target, progress)
     except OSError as error:
-        raise DeSTSegError(f"{dataset.title} cannot be stored in {root}: {error}.") from error
+        raise DeSTSegError(
+            f"{dataset.title} cannot be stored in {root}: {error}. Free some space, or "
+            "choose another --root."
+        ) from error
     print(f"{dataset.title} is at {target}; {archive} is no longer needed.")
     return target / dataset.use
 
 
-def _fetch(dataset: Dataset, url: str, partial: Path, progress: bool) -> None:
+def _fetch(dataset: Dataset, url: str, archive: Path, partial: Path, progress: bool) -> None:
     """Download with retries; each one continues from the bytes there are, if the server can."""
     failures = 0
     while True:
@@ -156,7 +167,7 @@ def _fetch(dataset: Dataset, url: str, partial: Path, progress: bool) -> None:
             if isinstance(error, ValueError) or status in _FINAL or failures == _ATTEMPTS:
                 raise DeSTSegError(
                     f"{dataset.title} could not be downloaded from {url}: {error}.\n"
-                    + _by_hand(dataset, partial.with_suffix(""))
+                    + _by_hand(dataset, archive)
                 ) from error
         time.sleep(_PAUSE)
 
@@ -200,7 +211,10 @@ def _check_archive(dataset: Dataset, archive: Path, progress: bool) -> None:
         while block := counted.read(_BLOCK):
             digest.update(block)
     if digest.hexdigest() != dataset.sha256:
-        aside = archive.replace(archive.with_name(archive.name + ".wrong"))
+        aside = archive.with_name(f"{archive.name}.wrong")
+        while os.path.lexists(aside):
+            aside = aside.with_name(f"{aside.name}.wrong")
+        archive.rename(aside)
         raise DeSTSegError(
             f"The archive of {dataset.title} has a wrong checksum: expected SHA-256 "
             f"{dataset.sha256}, got {digest.hexdigest()}. Nothing was unpacked; the file is now "
@@ -208,9 +222,8 @@ def _check_archive(dataset: Dataset, archive: Path, progress: bool) -> None:
         )
 
 
-def _unpack(dataset: Dataset, archive: Path, target: Path, progress: bool) -> None:
+def _unpack(dataset: Dataset, archive: Path, draft: Path, target: Path, progress: bool) -> None:
     """Unpack next to the target and rename at the end: a folder with its name is whole."""
-    draft = target.with_name(f".{target.name}.unpacking")
     shutil.rmtree(draft, ignore_errors=True)  # of a process that was killed
     try:
         with (
@@ -223,12 +236,18 @@ def _unpack(dataset: Dataset, archive: Path, target: Path, progress: bool) -> No
         folders = (draft, *draft.iterdir())
         content = min(folders, key=lambda folder: len(_missing_parts(dataset, folder)))
         if missing := _missing_parts(dataset, content):
-            raise DeSTSegError(f"The archive {archive} lacks {missing}; nothing of it was kept.")
+            raise DeSTSegError(
+                f"The archive {archive} lacks {missing}; nothing of it was kept. Delete it, and "
+                "give the command again."
+            )
         if target.exists():
             target.rmdir()  # it is empty
         content.replace(target)
     except tarfile.TarError as error:
-        raise DeSTSegError(f"The archive {archive} cannot be unpacked: {error}.") from error
+        raise DeSTSegError(
+            f"The archive {archive} cannot be unpacked: {error}. Delete it, and "
+            "give the command again."
+        ) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 

@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.files import PARTIAL, read_json, write_json
-from destseg_lib.images.read import read_image
+from destseg_lib.images.read import WHITE, brightest, read_image
 
 _WORKERS = min(16, os.cpu_count() or 1)
 _AHEAD = 4 * _WORKERS  # decoded images that may wait for their turn
@@ -45,12 +45,13 @@ class ImageSet:
 
 
 class _Task(NamedTuple):
-    """The files to decode, the side in pixels, whether to skip unreadable ones, and the bar."""
+    """The files to decode, how, and the bar."""
 
     paths: Sequence[Path]
     size: int
     skip_unreadable: bool
     bar: tqdm[None]
+    white: int
 
 
 _Unreadable = dict[int, str]  # from a file's place among the paths to the reason
@@ -65,12 +66,14 @@ def load_images(
     skip_unreadable: bool = False,
     progress: bool = True,
     description: str = "decoding",
+    white: int = WHITE,
 ) -> ImageSet:
     """Decode images once, in parallel, to (N, size, size, 3) uint8.
 
     If they need more than ``memory_share`` of the available memory they are kept in a
     memory-mapped file under ``cache_dir`` (default: the platform's cache folder). A later call
     with the same unchanged files reuses this file, or continues it if the first was interrupted.
+    ``white`` is what is white in 16-bit images.
 
     Raises:
         DeSTSegError: no paths, an unreadable file (unless ``skip_unreadable``), no readable file,
@@ -78,12 +81,12 @@ def load_images(
     """
     paths = tuple(map(Path, paths))
     if not paths:
-        raise DeSTSegError("There are no images to load: the list of files is empty.")
+        raise DeSTSegError("There are no images to load: the list of files is empty. Name some.")
     if size < 1:
         raise DeSTSegError(f"The image size is {size}, expected a positive number of pixels.")
     shape = (len(paths), size, size, 3)
     with tqdm(total=len(paths), desc=description, unit="image", disable=not progress) as bar:
-        task = _Task(paths, size, skip_unreadable, bar)
+        task = _Task(paths, size, skip_unreadable, bar, white)
         if np.prod(shape) <= memory_share * psutil.virtual_memory().available:
             pixels, unreadable = np.empty(shape, np.uint8), _Unreadable()
             for row, image in enumerate(_readable(task, range(len(paths)), unreadable)):
@@ -99,7 +102,9 @@ def load_images(
     return ImageSet(pixels[: len(kept)], kept, skipped)
 
 
-def decode_files(paths: Sequence[Path], size: int) -> Iterator[NDArray[np.uint8] | DeSTSegError]:
+def decode_files(
+    paths: Sequence[Path], size: int, white: int = WHITE
+) -> Iterator[NDArray[np.uint8] | DeSTSegError]:
     """Yield each file's (size, size, 3) image, or the error if it is unreadable, in order.
 
     Files are decoded in parallel; the number of images that wait for their turn is bounded.
@@ -107,7 +112,7 @@ def decode_files(paths: Sequence[Path], size: int) -> Iterator[NDArray[np.uint8]
 
     def image_or_error(path: Path) -> NDArray[np.uint8] | DeSTSegError:
         try:
-            return read_image(path, size)
+            return read_image(path, size, white)
         except DeSTSegError as error:
             return error
 
@@ -119,6 +124,42 @@ def decode_files(paths: Sequence[Path], size: int) -> Iterator[NDArray[np.uint8]
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+
+def white_level(paths: Sequence[Path]) -> int:
+    """What is white in a training set's 16-bit images: 2^k - 1, the least that none exceeds.
+
+    Cameras write 10, 12 or 14 bits into files of 16; read as 16 bits they would be nearly black.
+    65535 for a set without 16-bit images.
+    """
+    found = _brightest(paths)
+    return WHITE if found is None else max(255, (1 << found.bit_length()) - 1)
+
+
+def white_level_advice(paths: Sequence[Path], white: int) -> str | None:
+    """What to say of 16-bit images that are much brighter or darker than those trained on."""
+    found = _brightest(paths)
+    if found is None or white / 4 <= found <= white:
+        return None
+    much = "their brightest parts are cut off" if found > white else "they are read nearly black"
+    return (
+        f"warning: the brightest value of these 16-bit images is {found}, but the run takes "
+        f"{white} for white, so {much}. Take them as the training images were taken, or train on "
+        "images like these"
+    )
+
+
+def _brightest(paths: Sequence[Path]) -> int | None:
+    """The largest value of all 16-bit images; None if there are none. Unreadable ones are left."""
+
+    def value(path: Path) -> int | None:
+        try:
+            return brightest(path)
+        except DeSTSegError:  # it is reported when it is decoded
+            return None
+
+    with ThreadPoolExecutor(_WORKERS) as pool:
+        return max((v for v in pool.map(value, paths) if v is not None), default=None)
 
 
 def chunks(count: int, size: int, start: int = 0) -> Iterator[range]:
@@ -145,7 +186,7 @@ def _readable(
     task: _Task, indices: Sequence[int], unreadable: _Unreadable
 ) -> Iterator[NDArray[np.uint8]]:
     """Decode some of the files; those to skip are added to ``unreadable``."""
-    images = decode_files([task.paths[index] for index in indices], task.size)
+    images = decode_files([task.paths[index] for index in indices], task.size, task.white)
     for index, image in zip(indices, images, strict=True):
         task.bar.update()
         if not isinstance(image, DeSTSegError):
@@ -227,7 +268,8 @@ def _earlier_progress(array: Path, note: Path) -> tuple[int, _Unreadable]:
 
 def _key(task: _Task) -> str:
     """Hash what decoding depends on: which files in which order, their size and date, ``size``."""
-    digest = hashlib.sha256(f"{_FORMAT} {task.size}".encode())
+    white = "" if task.white == WHITE else f" {task.white}"
+    digest = hashlib.sha256(f"{_FORMAT} {task.size}{white}".encode())
     for path in task.paths:
         try:
             status = path.stat()

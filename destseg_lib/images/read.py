@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import struct
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +23,12 @@ _MODES_COLOUR = frozenset({"RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV"
 _MODES_16BIT = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N"})
 _ORIENTATION = 0x0112  # the EXIF tag; 5 to 8 exchange width and height
 _EIGHT_CONNECTED = np.ones((3, 3), dtype=np.int8)
+_TEXT_CHUNKS = frozenset({b"tEXt", b"zTXt", b"iTXt"})
+_LOSSY = frozenset({"JPEG", "MPO"})
+WHITE = 65535  # what is white in a 16-bit image, if no training set has said otherwise
+# A mask with at most so many values other than 0 holds classes, not shades.
+_MOST_CLASSES = 16
+_NOISE = 32  # JPEG's ringing around a mask's regions stays below it
 
 
 class Mask(NamedTuple):
@@ -33,18 +43,18 @@ class Mask(NamedTuple):
     regions_after: int
 
 
-def read_image(path: Path, size: int) -> NDArray[np.uint8]:
+def read_image(path: Path, size: int, white: int = WHITE) -> NDArray[np.uint8]:
     """Decode one image to (size, size, 3) uint8 RGB, squashed to a square with antialiasing.
 
     The EXIF orientation is applied, transparent pixels become white, and 16-bit grey is scaled
-    from 0..65535 to 0..255. The squash is the paper's (section 4.2: all images are resized to
-    256x256).
+    from 0..``white`` to 0..255; brighter values become 255. The squash is the paper's (section 4.2:
+    all images are resized to 256x256).
 
     Raises:
         DeSTSegError: the file cannot be read completely, is too large, or has an unsupported mode.
     """
     with _opened(path, "image") as image:
-        rgb = _decode(image, path, "white")
+        rgb = _decode(image, path, "white", white)
         resized = rgb.resize((size, size), Image.Resampling.BILINEAR)
         return np.array(resized, dtype=np.uint8)
 
@@ -52,33 +62,49 @@ def read_image(path: Path, size: int) -> NDArray[np.uint8]:
 def read_mask(path: Path, size: int, image_size: tuple[int, int] | None = None) -> Mask:
     """Decode one ground-truth mask to (size, size) 0/1 and count its regions before and after.
 
-    The mask is scaled to [0, 1], resized with antialiasing and thresholded at 0.5, which is how
-    the authors evaluate. A thin region can vanish or split on the way, so both counts are kept.
+    A pixel that is at least half as bright as white is defective. Where a mask holds classes (few
+    values, and flat regions darker than that), every pixel that is not 0 is. The mask is scaled to
+    [0, 1], resized with antialiasing and thresholded at 0.5, which is how the authors evaluate. A
+    thin region can vanish or split on the way, so both counts are kept.
 
     Args:
-        path: any image; a pixel that is at least half as bright as white is defective.
+        path: any image.
         size: side of the square result in pixels.
         image_size: (width, height) of the image the mask belongs to, or None not to compare.
 
     Raises:
-        DeSTSegError: the file is unreadable or its size differs from ``image_size``.
+        DeSTSegError: the file is unreadable, its size differs from ``image_size``, or it has dark
+            regions and too many values for classes.
     """
     with _opened(path, "mask") as image:
-        rgb = _decode(image, path, "black")
+        # Classes are often small numbers in 16 bits too.
+        white = 255 if (brightest(image) or WHITE) <= 255 else WHITE
+        lossy = image.format in _LOSSY
+        rgb = _decode(image, path, "black", white)
         if image_size is not None and rgb.size != image_size:
             raise size_mismatch(path, rgb.size, image_size)
         # The brightest channel, because a mask painted in pure red is as good as a white one.
-        values = np.asarray(rgb).max(axis=2).astype(np.float32) / 255
-    before = values >= 0.5
-    if values.any() and not before.any():
-        raise DeSTSegError(
-            f"The mask {path} is nowhere brighter than {values.max() * 255:.0f} of 255, so it "
-            "marks nothing. Export it with 0 for normal and 255 (full scale) for defective."
-        )
-    resized = Image.fromarray(values).resize((size, size), Image.Resampling.BILINEAR)
+        values = np.asarray(rgb).max(axis=2)
+    if _holds_classes(values, path, lossy):
+        values = np.where(values > 0, np.uint8(255), np.uint8(0))
+    shades = values.astype(np.float32) / 255
+    before = shades >= 0.5
+    resized = Image.fromarray(shades).resize((size, size), Image.Resampling.BILINEAR)
     after = np.asarray(resized) >= 0.5
     regions = [int(ndimage.label(m, structure=_EIGHT_CONNECTED)[1]) for m in (before, after)]
     return Mask(after.astype(np.uint8), *regions)
+
+
+def brightest(image: Path | Image.Image) -> int | None:
+    """The largest value of a 16-bit image; None for one of 8 bits.
+
+    Raises:
+        DeSTSegError: as ``read_image``.
+    """
+    if isinstance(image, Path):
+        with _opened(image, "image") as opened:
+            return brightest(opened)
+    return int(np.asarray(image).max()) if image.mode in _MODES_16BIT else None
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -93,8 +119,7 @@ def image_size(path: Path) -> tuple[int, int]:
         if image.format == "TIFF":
             image.load()  # Pillow turns a TIFF itself, but only when it is loaded
             return image.size
-        turned = image.getexif().get(_ORIENTATION, 1) >= 5
-        return (image.height, image.width) if turned else image.size
+        return image.size[::-1] if _orientation(image) >= 5 else image.size
 
 
 def size_mismatch(mask: Path, found: tuple[int, int], expected: tuple[int, int]) -> DeSTSegError:
@@ -105,11 +130,34 @@ def size_mismatch(mask: Path, found: tuple[int, int], expected: tuple[int, int])
     )
 
 
+def _holds_classes(values: NDArray[np.uint8], path: Path, lossy: bool) -> bool:
+    """Whether a mask has regions that are darker than half of white, and few values.
+
+    The soft edge of a bright region is neither: it touches the region, and no part of it is flat.
+    """
+    dark = (values < 128) & (values > (_NOISE if lossy else 0))
+    if not dark.any() or values.all():  # classes leave what is normal at 0
+        return False
+    flat = dark & (ndimage.minimum_filter(values, 3) == ndimage.maximum_filter(values, 3))
+    regions, count = ndimage.label(dark | (values >= 128), structure=_EIGHT_CONNECTED)
+    peaks = ndimage.maximum(values, regions, np.arange(1, count + 1))
+    if not flat.any() and (np.asarray(peaks) >= 128).all():
+        return False
+    found = np.unique(values[values > 0])
+    if lossy or len(found) > _MOST_CLASSES:
+        raise DeSTSegError(
+            f"The mask {path} has regions darker than half of white and {len(found)} values, too "
+            "many for classes, so what it marks is unclear. Export it as a PNG with 0 for normal "
+            "and 255 for defective."
+        )
+    return True
+
+
 @contextmanager
 def _opened(path: Path, kind: str) -> Iterator[Image.Image]:
     """Open an image; any error that Pillow raises while it is used becomes a DeSTSegError."""
     try:
-        with Image.open(path) as image:
+        with Image.open(_without_text(path)) as image:
             _check_size(image, path)
             yield image
     except DeSTSegError:
@@ -134,6 +182,36 @@ def _opened(path: Path, kind: str) -> Iterator[Image.Image]:
         ) from error
 
 
+def _without_text(path: Path) -> Path | BytesIO:
+    """A PNG without its text, which Pillow refuses where it is long; any other file as it is."""
+    kept, found = BytesIO(), False
+    with path.open("rb") as file:
+        kept.write(magic := file.read(8))
+        if magic != b"\x89PNG\r\n\x1a\n":
+            return path
+        while len(head := file.read(8)) == 8:
+            length = int.from_bytes(head[:4]) + 4  # with the checksum
+            if head[4:] in _TEXT_CHUNKS:
+                found = True
+                file.seek(length, os.SEEK_CUR)
+            else:
+                kept.write(head + file.read(length))
+        kept.write(head)
+    kept.seek(0)
+    return kept if found else path
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; 1 where there is none or it cannot be read."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a damaged block; the picture is whole
+            found = image.getexif().get(_ORIENTATION, 1)
+    except (SyntaxError, struct.error, ValueError, TypeError, KeyError, IndexError, OverflowError):
+        return 1
+    return found if isinstance(found, int) and 1 <= found <= 8 else 1
+
+
 def _check_size(image: Image.Image, path: Path) -> None:
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and image.width * image.height > limit:
@@ -146,13 +224,14 @@ def _check_size(image: Image.Image, path: Path) -> None:
         )
 
 
-def _decode(image: Image.Image, path: Path, background: str) -> Image.Image:
+def _decode(image: Image.Image, path: Path, background: str, white: int) -> Image.Image:
     if image.format == "PNG":  # the only decoder that accepts a file without its end
-        with Image.open(path) as copy:
+        with Image.open(_without_text(path)) as copy:
             copy.verify()
-    image = ImageOps.exif_transpose(image)
+    if _orientation(image) > 1:
+        image = ImageOps.exif_transpose(image)
     if image.mode in _MODES_16BIT:
-        return _from_16bit(image, path, background)
+        return _from_16bit(image, path, background, white)
     if image.mode not in _MODES_GREY | _MODES_COLOUR:
         raise DeSTSegError(
             f"The image {path} has pixel mode {image.mode!r}, which has no fixed range. "
@@ -164,14 +243,14 @@ def _decode(image: Image.Image, path: Path, background: str) -> Image.Image:
     return image.convert("RGB")
 
 
-def _from_16bit(image: Image.Image, path: Path, background: str) -> Image.Image:
+def _from_16bit(image: Image.Image, path: Path, background: str, white: int) -> Image.Image:
     values = np.asarray(image).astype(np.int64)
     if values.min() < 0 or values.max() > 65535:
         raise DeSTSegError(
             f"The image {path} has 32-bit values from {values.min()} to {values.max()}, expected "
             "0 to 65535. Convert it to 8 or 16 bits first."
         )
-    grey = ((values + 128) // 257).astype(np.uint8)
+    grey = np.minimum((values * 255 + white // 2) // white, 255).astype(np.uint8)
     transparent = image.info.get("transparency")
     if isinstance(transparent, int):
         grey[values == transparent] = 255 if background == "white" else 0

@@ -49,5 +49,14 @@ def fingerprint_files(paths: Sequence[Path]) -> str:
     """Digest of the names and sizes of files, in order."""
     digest = hashlib.sha256()
     for path in paths:
-        digest.update(f"{path.name}:{path.stat().st_size}\n".encode())
+        line = f"{path.name}:{path.stat().st_size}\n"
+        digest.update(line.encode(errors="surrogateescape"))
+    return digest.hexdigest()[:16]
+
+
+def fingerprint_pixels(pixels: NDArray[np.uint8]) -> str:
+    """Digest of decoded images (N, S, S, 3), in order: names, places and dates do not matter."""
+    digest = hashlib.sha256(repr(pixels.shape).encode())
+    for image in pixels:  # one at a time: they may be larger than memory
+        digest.update(np.ascontiguousarray(image).data)
     return digest.hexdigest()[:16]

@@ -10,19 +10,23 @@ calibration.json     scores of the good images held out of training, written las
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from destseg_lib.config import TrainingConfig, config_from_dict, config_to_dict
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.files import read_json, write_json, write_whole
-from destseg_lib.model import DeSTSeg
+from destseg_lib.files.outputs import Outputs, outputs
+from destseg_lib.images.read import WHITE
+from destseg_lib.model import DeSTSeg, PredictedMaps, predict_maps
 from destseg_lib.runs.provenance import provenance
 from destseg_lib.teacher import Teacher, load_teacher, read_weights_file
 from destseg_lib.training import move_to_device
@@ -33,16 +37,31 @@ CHECKPOINT = "checkpoint.pt"
 LOG = "log.jsonl"
 MODEL = "model.safetensors"
 CALIBRATION = "calibration.json"
+READ = (CONFIG, TEACHER, MODEL, CALIBRATION)  # the files that a finished run is read from
+DRAWN = "drawn"  # among a run's inputs: what its category was drawn with, None for photographs
 
 
 @dataclass(frozen=True)
 class Run:
-    """A trained model, its configuration and the scores that a threshold is calibrated on."""
+    """A trained model, its configuration and the scores that a threshold is calibrated on.
+
+    ``white_level`` is what is white in a 16-bit image, as found on the training images.
+    """
 
     model: DeSTSeg
     config: TrainingConfig
     teacher_name: str
     calibration_scores: tuple[float, ...]
+    white_level: int = WHITE
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self.model.student.parameters()).device
+
+    def maps(self, pixels: NDArray[np.uint8]) -> Iterator[PredictedMaps]:
+        """Maps (N, 256, 256) of images (N, S, S, 3) at the run's size, one batch per iteration."""
+        return predict_maps(self.model, pixels, precision=self.config.precision, progress=False)
 
 
 def start_run(out: Path, config: TrainingConfig, teacher: Teacher, inputs: dict[str, Any]) -> None:
@@ -57,31 +76,31 @@ def start_run(out: Path, config: TrainingConfig, teacher: Teacher, inputs: dict[
     Raises:
         DeSTSegError: there is a run already, or the folder cannot be written.
     """
-    if (out / CONFIG).exists():
-        raise DeSTSegError(
-            f"{out} already holds a run; continue it with --resume, or choose another --out"
-        )
-    for name in (CHECKPOINT, LOG, MODEL, CALIBRATION):
-        if (out / name).exists():
-            # Training would continue from it, or take it for its own result.
-            raise DeSTSegError(
-                f"{out / name} is there, but no {CONFIG} that says which run it belongs to; "
-                f"restore {CONFIG}, move {name} away, or choose another --out"
-            )
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DeSTSegError(
-            f"{out} cannot be made a folder ({error}); choose another --out"
-        ) from None
-    save_weights(out / TEACHER, teacher.trunk.state_dict())
+    files = new_run(out)
+    files.prepare()
+    content = _weights_content(teacher.trunk.state_dict())
+    files.write(TEACHER, lambda file: file.write(content))
     described = {
         "config": config_to_dict(config),
         "teacher": {"name": teacher.name, "fingerprint": teacher.fingerprint()},
         "inputs": inputs,
         "provenance": provenance(torch.device("cpu")),
     }
-    write_json(out / CONFIG, described)
+    files.write_json(CONFIG, described)
+
+
+def new_run(out: Path) -> Outputs:
+    """Check that a run may be started in a folder; nothing is written.
+
+    Raises:
+        DeSTSegError: there is a run already, or a file that one would replace, continue from, or
+            take for its own.
+    """
+    if (out / CONFIG).exists():
+        raise DeSTSegError(
+            f"{out} already holds a run; continue it with --resume, or choose another --out"
+        )
+    return outputs(out, (CONFIG, TEACHER, CHECKPOINT, LOG, MODEL, CALIBRATION), (), by="train")
 
 
 def read_run(out: Path) -> dict[str, Any]:
@@ -145,8 +164,13 @@ def save_weights(
     path: Path, weights: dict[str, Tensor], metadata: dict[str, str] | None = None
 ) -> None:
     """Write weights as a safetensors file, whole or not at all; raises as ``write_whole``."""
-    content = to_safetensors({k: v.contiguous() for k, v in weights.items()}, metadata)
+    content = _weights_content(weights, metadata)
     write_whole(path, lambda file: file.write(content))
+
+
+def _weights_content(weights: dict[str, Tensor], metadata: dict[str, str] | None = None) -> bytes:
+    content: bytes = to_safetensors({k: v.contiguous() for k, v in weights.items()}, metadata)
+    return content
 
 
 def save_calibration(out: Path, scores: Sequence[float]) -> None:
@@ -179,7 +203,8 @@ def load_run(out: Path, device: torch.device, *, calibrated: bool = True) -> Run
     load_trained_weights(model, weights, out / MODEL)
     move_to_device(model, device).eval()
     scores = _calibration_scores(out / CALIBRATION) if calibrated else ()
-    return Run(model, config, described["teacher"]["name"], scores)
+    white = described["inputs"].get("white_level", WHITE)
+    return Run(model, config, described["teacher"]["name"], scores, white)
 
 
 def _calibration_scores(path: Path) -> tuple[float, ...]:

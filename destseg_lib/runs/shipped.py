@@ -49,7 +49,7 @@ def load_pretrained(name: str, device: torch.device) -> Run:
     if teacher.fingerprint() != header["teacher"]["fingerprint"]:
         raise DeSTSegError(
             f"the trained model of {name} belongs to another built-in teacher; install the whole "
-            "package again, or make it anew with: python -m tools.weights.pretrain"
+            "package again, or make it again with: python -m tools.weights.pretrain"
         )
     config = config_from_dict(header["config"])
     model = DeSTSeg(teacher, config.model)

@@ -17,14 +17,22 @@ from destseg_lib.config import TrainingConfig
 from destseg_lib.device import describe_device, resolve_device, resolve_precision
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.images.folders import Category, find_images
-from destseg_lib.images.load import ImageSet, load_images
+from destseg_lib.images.load import ImageSet, load_images, white_level
+from destseg_lib.images.read import WHITE
 from destseg_lib.model import DeSTSeg, score_images
 from destseg_lib.runs.budget import fit_to_budget, seconds_per_step
 from destseg_lib.runs.checkpoint import train_with_checkpoints
-from destseg_lib.runs.inputs import Selection, draw_textures, fingerprint_files, hold_out
+from destseg_lib.runs.inputs import (
+    Selection,
+    draw_textures,
+    fingerprint_files,
+    fingerprint_pixels,
+    hold_out,
+)
 from destseg_lib.runs.run import (
     CALIBRATION,
     CONFIG,
+    DRAWN,
     load_run,
     read_run,
     run_teacher,
@@ -32,6 +40,7 @@ from destseg_lib.runs.run import (
     start_run,
 )
 from destseg_lib.teacher import load_teacher
+from destseg_lib.threshold import describe_held_out
 from destseg_lib.training import move_to_device, phase_config, phases_of
 
 
@@ -44,6 +53,7 @@ class TrainingJob:
         teacher: as ``load_teacher`` takes it.
         time_budget: minutes that training may take; None takes all steps of the recipe.
         checkpoint_every: steps between checkpoints.
+        drawn: what the category was drawn with; None for photographs.
     """
 
     textures: Path | None = None
@@ -55,6 +65,7 @@ class TrainingJob:
     tensorboard: bool = False
     skip_unreadable: bool = False
     progress: bool = True
+    drawn: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         """Raise DeSTSegError for a value outside its range."""
@@ -91,13 +102,18 @@ def train_and_calibrate(
         print(f"{out} is complete; nothing is left to do")
         return
     teacher = run_teacher(out) if resumed else load_teacher(job.teacher)
-    good = _decode(category.train, config.image_size, job, f"good images of {category.name}")
+    # A run of version 0.1 took 65535 for white whatever its images held.
+    white = read_run(out)["inputs"].get("white_level", WHITE) if resumed else None
+    white = white or white_level(category.train)
+    good = _decode(category.train, config.image_size, job, f"good images of {category.name}", white)
     textures, described = _textures(job, config)
     inputs = {
         "category": category.name,
         "good_images": len(good),
         "good_fingerprint": fingerprint_files(good.paths),
+        "good_pixels": fingerprint_pixels(good.pixels),
         **described,
+        **({} if white == WHITE else {"white_level": white}),
         "skipped": [
             {"file": path.name, "reason": why.replace(f"{path.parent}{os.sep}", "")}
             for path, why in good.skipped
@@ -111,7 +127,7 @@ def train_and_calibrate(
         _check_inputs(out, inputs)
     else:
         config = _fit_to_machine(config, model, images, device, job)
-        start_run(out, config, teacher, inputs)
+        start_run(out, config, teacher, {**inputs, DRAWN: job.drawn})
     # Flushed, so that it is seen at once when the output is a file or a pipe.
     print(_summary(category, config, teacher.name, inputs, len(held_out), device), flush=True)
     train_with_checkpoints(
@@ -129,15 +145,20 @@ def train_and_calibrate(
         run.model, good.pixels[held_out], precision=config.precision, progress=job.progress
     )
     save_calibration(out, scores.tolist())
+    if advice := describe_held_out(len(scores)):
+        print(advice)
 
 
-def _decode(paths: tuple[Path, ...], size: int, job: TrainingJob, what: str) -> ImageSet:
+def _decode(
+    paths: tuple[Path, ...], size: int, job: TrainingJob, what: str, white: int
+) -> ImageSet:
     images = load_images(
         paths,
         size,
         skip_unreadable=job.skip_unreadable,
         progress=job.progress,
         description=what,
+        white=white,
     )
     for path, why in images.skipped:
         print(f"skipped {path}: {why}")
@@ -149,11 +170,13 @@ def _textures(job: TrainingJob, config: TrainingConfig) -> tuple[NDArray[np.uint
     if job.textures is None:
         drawn = draw_textures(config.image_size, config.seed)
         return drawn, {"textures": "procedural", "texture_images": len(drawn)}
-    images = _decode(find_images([job.textures]), config.image_size, job, "textures")
+    paths = find_images([job.textures])
+    images = _decode(paths, config.image_size, job, "textures", white_level(paths))
     return images.pixels, {
         "textures": job.textures.resolve().name,
         "texture_images": len(images),
         "texture_fingerprint": fingerprint_files(images.paths),
+        "texture_pixels": fingerprint_pixels(images.pixels),
     }
 
 
@@ -182,11 +205,13 @@ def _fit_to_machine(
 def _check_inputs(out: Path, inputs: dict[str, Any]) -> None:
     before = read_run(out)["inputs"]
     for key, now in inputs.items():
-        if now == before.get(key):
-            continue
-        if key.endswith("fingerprint"):
-            images = "good images" if key.startswith("good") else "textures"
+        if now == before.get(key) or (key.endswith("_pixels") and key not in before):
+            continue  # version 0.1 did not look at the pixels
+        images = "good images" if key.startswith("good") else "textures"
+        if key.endswith("_fingerprint"):
             what = f"{images} of other names or file sizes"
+        elif key.endswith("_pixels"):
+            what = f"{images} of the same names but another content"
         else:
             what = f"{key.replace('_', ' ')} = {before.get(key)}, now it is {now}"
         raise DeSTSegError(

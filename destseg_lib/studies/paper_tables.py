@@ -15,7 +15,7 @@ from destseg_lib.errors import DeSTSegError
 from destseg_lib.images.download import DATASETS
 from destseg_lib.images.folders import find_category
 from destseg_lib.studies.records import Record
-from destseg_lib.studies.report import write_report
+from destseg_lib.studies.report import report_outputs, write_report
 from destseg_lib.studies.study import Study, read_study
 
 TABLES = ("table4", "table5", "table6")
@@ -79,7 +79,9 @@ def find_data(root: Path, names: Sequence[str] | None = None) -> tuple[str, ...]
     folders = [root / name for name in wanted]
     for folder in folders:
         if not find_category(folder).test:
-            raise DeSTSegError(f"{folder} has no test images, so nothing can be measured on it")
+            raise DeSTSegError(
+                f"{folder} has no test images, so nothing can be measured on it; complete it"
+            )
     return tuple(map(str, folders))
 
 
@@ -126,10 +128,18 @@ def table_records(study: Study, records: Sequence[Record]) -> dict[str, tuple[St
     return found
 
 
-def write_tables(study: Study, records: Sequence[Record], out: Path) -> list[Path]:
+def check_tables(out: Path, *, overwrite: bool = False) -> None:
+    """Check that ``write_tables`` may write; raises as ``report_outputs``."""
+    for name in TABLES:
+        report_outputs(out / name, overwrite=overwrite)
+
+
+def write_tables(
+    study: Study, records: Sequence[Record], out: Path, *, overwrite: bool = False
+) -> list[Path]:
     """Write a report of each table that has a finished run, and return their paths."""
     return [
-        write_report(table, own, out / name)
+        write_report(table, own, out / name, overwrite=overwrite)
         for name, (table, own) in table_records(study, records).items()
         if any(record["status"] == "done" for record in own)
     ]

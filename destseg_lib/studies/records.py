@@ -9,6 +9,7 @@ decoded/        decoded images, where several workers share them
 from __future__ import annotations
 
 import json
+import os
 import sys
 import traceback
 from collections.abc import Iterator
@@ -17,11 +18,12 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from destseg_lib.config import Precision
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.files import read_json, read_json_lines, write_json
+from destseg_lib.files import read_json, read_json_lines, remove_partial_files, write_json
+from destseg_lib.files.outputs import is_inside, outputs, own_lock
 from destseg_lib.studies.study import TEACHER, Study, short_names, study_from_dict
 from destseg_lib.studies.trial import Trial, trials
 
@@ -40,7 +42,16 @@ def claimed_folder(study: Study, out: Path) -> Iterator[None]:
     Raises:
         DeSTSegError: the folder holds another study, is in use, or cannot be written.
     """
-    lock = FileLock(out / ".lock", timeout=0)  # a killed process leaves it open
+    new = not os.path.lexists(out / STUDY)
+    if new:
+        outputs(out, (STUDY, RECORDS), (), by="study run")  # nobody else's records
+    for category in study.categories if new else ():
+        if is_inside(out, Path(category)):
+            raise DeSTSegError(
+                f"{out} is in {category}, where a study would be taken for a part of the images; "
+                "choose another --out"
+            )
+    lock = own_lock(out / ".lock", timeout=0)  # a killed process leaves it open
     try:
         out.mkdir(parents=True, exist_ok=True)
         lock.acquire()
@@ -53,10 +64,14 @@ def claimed_folder(study: Study, out: Path) -> Iterator[None]:
             f"{out} cannot be made a folder ({error}); choose another --out"
         ) from None
     try:
+        for folder in (out, out / STUDENTS):
+            remove_partial_files(folder)
         if (out / STUDY).exists():
             _check_same_study(study, out)
         else:
-            write_json(out / STUDY, asdict(study))
+            files = outputs(out, (STUDY, RECORDS), (), by="study run")
+            files.prepare()  # a kill can leave a line of the list that was cut short
+            files.write_json(STUDY, asdict(study))
         yield
     finally:
         lock.release()
@@ -74,7 +89,9 @@ def read_folder(out: Path) -> tuple[Study, list[Record]]:
     try:
         study = study_from_dict({k: v for k, v in values.items() if k != "precision"})
     except (AttributeError, DeSTSegError) as error:
-        raise DeSTSegError(f"{out / STUDY} is not a study of this version: {error}") from None
+        raise DeSTSegError(
+            f"{out / STUDY} is not a study of this version ({error}); choose another folder"
+        ) from None
     return study, read_records(study, out)
 
 

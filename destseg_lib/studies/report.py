@@ -3,46 +3,73 @@
 from __future__ import annotations
 
 import csv
+import io
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.evaluation.tables import METRIC_TITLES, markdown_table
+from destseg_lib.evaluation.tables import METRIC_TITLES, markdown_table, shown
+from destseg_lib.files.outputs import Outputs, outputs
 from destseg_lib.studies.compare import LEVEL, Row, compare, unfinished
 from destseg_lib.studies.study import Study, short_names
 
+REPORT, TABLE = "report.md", "report.csv"
 SHOWN = ("image_auroc", "pixel_auroc", "pixel_ap", "aupro", "iap")
 BLUE, ORANGE = "#0072B2", "#D55E00"  # Okabe and Ito's
 COLUMNS = ("variant", "mean", "± seeds", "to the reference", "", "runs", "paper")
 
 
-def write_report(study: Study, records: list[dict[str, Any]], out: Path) -> Path:
+def report_outputs(out: Path, read: Iterable[Path] = (), *, overwrite: bool = False) -> Outputs:
+    """Check that a report may be written to a folder; nothing is written.
+
+    Args:
+        out: the folder.
+        read: files that are read for the report.
+        overwrite: replace files that no earlier report wrote; never one that is read.
+
+    Raises:
+        DeSTSegError: it may not.
+    """
+    names = (REPORT, TABLE, *(f"{metric}.svg" for metric in SHOWN))
+    return outputs(out, names, read, by="study report", overwrite=overwrite)
+
+
+def write_report(
+    study: Study,
+    records: list[dict[str, Any]],
+    out: Path,
+    read: Iterable[Path] = (),
+    *,
+    overwrite: bool = False,
+) -> Path:
     """Write report.md, report.csv and one picture per metric into ``out``.
+
+    The other arguments are those of ``report_outputs``.
 
     Returns:
         path of report.md.
 
     Raises:
-        DeSTSegError: nothing has finished yet, or a file cannot be written.
+        DeSTSegError: nothing has finished yet, or a file cannot or may not be written.
     """
+    files = report_outputs(out, read, overwrite=overwrite)
     if not any(record["status"] == "done" for record in records):
         raise DeSTSegError(f"no run of {study.name} has finished; run it first")
     tables = {metric: compare(study, records, metric) for metric in SHOWN}
     tables = {name: rows for name, rows in tables.items() if any(r.mean is not None for r in rows)}
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        _write_csv(tables, out / "report.csv")
-        for name, rows in tables.items():
-            _picture(rows, METRIC_TITLES[name], study.reference).savefig(out / f"{name}.svg")
-        text = markdown(study, tables, unfinished(study, records))
-        (out / "report.md").write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise DeSTSegError(
-            f"the report could not be written to {out} ({error}); choose another --out"
-        ) from error
-    return out / "report.md"
+    files.prepare()
+    table = _csv(tables).encode()
+    files.write(TABLE, lambda file: file.write(table))
+    for name, rows in tables.items():
+        picture = _picture(rows, METRIC_TITLES[name], study.reference)
+        files.write(f"{name}.svg", partial(picture.savefig, format="svg"))
+    text = markdown(study, tables, unfinished(study, records)).encode()
+    files.write(REPORT, lambda file: file.write(text))
+    return out / REPORT
 
 
 def markdown(study: Study, tables: dict[str, tuple[Row, ...]], problems: list[str]) -> str:
@@ -87,27 +114,28 @@ def _cells(row: Row, reference: str) -> tuple[str, ...]:
     return row.variant, mean, spread, difference, verdict, runs, paper
 
 
-def _write_csv(tables: dict[str, tuple[Row, ...]], path: Path) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(
-            ["figure", "variant", "mean", "seed_spread", "difference", "low", "high", "pairs",
-             "done", "asked", "paper"]
-        )  # fmt: skip
-        for name, rows in tables.items():
-            for row in rows:
-                d = row.difference
-                compared = ("", "", "", "") if d is None else (d.mean, d.low, d.high, d.pairs)
-                counts = row.done, row.asked, row.paper
-                writer.writerow([name, row.variant, row.mean, row.spread, *compared, *counts])
+def _csv(tables: dict[str, tuple[Row, ...]]) -> str:
+    file = io.StringIO(newline="")
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(
+        ["figure", "variant", "mean", "seed_spread", "difference", "low", "high", "pairs",
+         "done", "asked", "paper"]
+    )  # fmt: skip
+    for name, rows in tables.items():
+        for row in rows:
+            d = row.difference
+            compared = ("", "", "", "") if d is None else (d.mean, d.low, d.high, d.pairs)
+            counts = row.done, row.asked, row.paper
+            writer.writerow([name, row.variant, row.mean, row.spread, *compared, *counts])
+    return file.getvalue()
 
 
 def _picture(rows: tuple[Row, ...], heading: str, reference: str) -> Figure:
     """Differences with their intervals; the reference is the line at zero."""
-    shown = [row for row in rows if row.difference is not None]
-    figure = Figure(figsize=(7, 1.2 + 0.4 * len(shown)), layout="constrained")
+    compared = [row for row in rows if row.difference is not None]
+    figure = Figure(figsize=(7, 1.2 + 0.4 * len(compared)), layout="constrained")
     axes = figure.subplots()
-    for place, row in enumerate(reversed(shown)):
+    for place, row in enumerate(reversed(compared)):
         d = row.difference
         assert d is not None
         colour = BLUE if d.verdict == "undecided" else ORANGE
@@ -115,6 +143,6 @@ def _picture(rows: tuple[Row, ...], heading: str, reference: str) -> Figure:
             axes.plot([100 * d.low, 100 * d.high], [place, place], color=colour, linewidth=3)
         axes.plot(100 * d.mean, place, "o", color=colour)
     axes.axvline(0, color="black", linewidth=1)
-    axes.set_yticks(range(len(shown)), [row.variant for row in reversed(shown)])
-    axes.set_xlabel(f"{heading}, points against {reference}")
+    axes.set_yticks(range(len(compared)), [shown(row.variant) for row in reversed(compared)])
+    axes.set_xlabel(f"{heading}, points against {shown(reference)}")
     return figure

@@ -141,7 +141,10 @@ class Study:
                     raise DeSTSegError(f"{name} is {value!r}; expected {expected}")
             for name in ("seed", "recipe"):
                 if name in changes:
-                    raise DeSTSegError(f"{name!r} is not a setting of a variant but of the study")
+                    raise DeSTSegError(
+                        f"{name!r} is not a setting of a variant but of the study; move it to the "
+                        "top of the file"
+                    )
             config = override(replace(recipe, seed=seed, rotation=rotation), changes)
         except DeSTSegError as error:
             raise DeSTSegError(f"variant {variant!r}: {error}") from None
@@ -157,14 +160,16 @@ def read_study(path: Path) -> Study:
     if path.name in STUDIES and not path.exists():
         path = SHIPPED / f"{path.name}.toml"
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # Windows adds a mark
     except OSError as error:
         raise DeSTSegError(
             f"{path} cannot be opened ({error.strerror}); name a study's file, or one of "
             f"{', '.join(STUDIES)}"
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise DeSTSegError(f"{path} is not TOML: {error}; see the studies that ship") from None
+        raise DeSTSegError(
+            f"{path} is not TOML in UTF-8: {error}; see the studies that ship"
+        ) from None
     first = next(iter(values["variants"]), "") if isinstance(values.get("variants"), dict) else ""
     try:
         return study_from_dict({"name": path.stem, "recipe": "tiny", "reference": first, **values})

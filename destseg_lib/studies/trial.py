@@ -93,6 +93,7 @@ def run_trial(trial: Trial, bench: Workbench) -> dict[str, Any]:
     precision = resolve_precision(trial.config.precision, bench.device)
     config = replace(trial.config, precision=precision)
     images, teacher = training_images(trial, bench), bench.teacher(trial.teacher)
+    inputs = bench.same_inputs(trial.category, config.image_size, trial.textures, trial.teacher)
     model = DeSTSeg(teacher, config.model, torch.Generator().manual_seed(config.seed))
     model = move_to_device(model, bench.device)
     seconds = {"setup": round(time.perf_counter() - started, 2)}
@@ -102,7 +103,7 @@ def run_trial(trial: Trial, bench: Workbench) -> dict[str, Any]:
         seconds["segmentation"] = _train(model, images, config, "segmentation", bench)
     started = time.perf_counter()
     model.eval()
-    run = Run(model, config, teacher.name, ())
+    run = Run(model, config, teacher.name, (), bench.white_level(trial.category))
     evaluation = evaluate_category(run, bench.category(trial.category), progress=bench.progress)
     seconds["evaluation"] = round(time.perf_counter() - started, 2)
     return {
@@ -117,6 +118,7 @@ def run_trial(trial: Trial, bench: Workbench) -> dict[str, Any]:
         "images": {"train": len(images.good), **asdict(evaluation.images)},
         "teacher": {"name": Path(trial.teacher).name, "fingerprint": teacher.fingerprint()},
         "textures": "procedural" if trial.textures is None else Path(trial.textures).name,
+        "inputs": inputs,
         "student": trial.student,
         "config": config_to_dict(config),
         "seconds": seconds,
@@ -137,7 +139,7 @@ def training_images(trial: Trial, bench: Workbench) -> TrainingImages:
         if not 1 <= wanted <= len(kept):
             raise DeSTSegError(
                 f"{trial.variant}: good_images is {wanted}, and {trial.category} has {len(kept)} "
-                "to train on"
+                "to train on; give as many or fewer"
             )
         # The first of one shuffle, so that a smaller set is a part of a larger one.
         kept = np.sort(np.random.default_rng([config.seed, 7]).permutation(kept)[:wanted])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ from numpy.typing import NDArray
 
 from destseg_lib.drawn import CATEGORIES
 from destseg_lib.drawn.dataset import write_category
-from destseg_lib.files import write_whole
+from destseg_lib.errors import DeSTSegError
+from destseg_lib.files import read_json, write_json, write_whole
 from destseg_lib.images.folders import Category, find_category, find_images
-from destseg_lib.images.load import load_images
-from destseg_lib.runs.inputs import draw_textures
+from destseg_lib.images.load import load_images, white_level
+from destseg_lib.runs.inputs import draw_textures, fingerprint_pixels
 from destseg_lib.teacher import Teacher, load_teacher
 
 Pixels = NDArray[np.uint8]  # (N, S, S, 3), RGB
@@ -57,15 +59,65 @@ class Workbench:
         if name not in {drawn.name for drawn in CATEGORIES}:
             found: Category = self._once(("category", name), lambda: find_category(Path(name)))
             return found
-        self.world.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.world / f".{name}.lock"):  # another worker may be drawing it too
-            return find_category(write_category(name, self.world, progress=self.progress))
+        return find_category(write_category(name, self.world, progress=self.progress))
 
     def good_images(self, name: str, size: int) -> Pixels:
         """All good images of a category that may be trained on, (N, size, size, 3)."""
-        paths = self.category(name).train
-        pixels: Pixels = self._once(("good", name, size), lambda: self._decode(paths, size))
+        paths, white = self.category(name).train, self.white_level(name)
+        pixels: Pixels = self._once(("good", name, size), lambda: self._decode(paths, size, white))
         return pixels
+
+    def same_inputs(
+        self, name: str, size: int, textures: str | None, teacher: str
+    ) -> dict[str, str]:
+        """Fingerprints of what a trial works on, the same as those of the study's first trial.
+
+        They are kept next to the students, which were trained on them.
+
+        Raises:
+            DeSTSegError: images, textures or teacher are not those that the study began with.
+        """
+        found = self._once(
+            ("inputs", name, size, textures, teacher),
+            lambda: self._fingerprints(name, size, textures, teacher),
+        )
+        self.students.mkdir(parents=True, exist_ok=True)
+        file = self.students / "inputs.json"
+        with FileLock(f"{file}.lock"):
+            kept = read_json(file) if file.exists() else {}
+            changed = [what for what in found if kept.get(what, found[what]) != found[what]]
+            if changed:
+                raise DeSTSegError(
+                    f"the {' and the '.join(changed)} are not those that this study began with; "
+                    "restore them, or run the study again with another --out"
+                )
+            write_json(file, {**kept, **found})
+        return {what.partition(",")[0]: digest for what, digest in found.items()}
+
+    def _fingerprints(
+        self, name: str, size: int, textures: str | None, teacher: str
+    ) -> dict[str, str]:
+        category = self.category(name)
+        tested = hashlib.sha256()
+        for image in category.test:
+            for path in filter(None, (image.path, image.mask)):
+                tested.update(path.read_bytes())
+        found = {
+            f"good images, {name} at {size} pixels": fingerprint_pixels(
+                np.asarray(self.good_images(name, size))
+            ),
+            f"test images, {name}": tested.hexdigest()[:16],
+            f"teacher, {Path(teacher).name}": self.teacher(teacher).fingerprint(),
+        }
+        if textures not in (None, "procedural"):
+            drawn = np.asarray(self.textures(textures, size, 0))
+            found[f"textures, {textures} at {size} pixels"] = fingerprint_pixels(drawn)
+        return found
+
+    def white_level(self, name: str) -> int:
+        """What is white in a category's 16-bit images."""
+        found: int = self._once(("white", name), lambda: white_level(self.category(name).train))
+        return found
 
     def textures(self, folder: str | None, size: int, seed: int) -> Pixels:
         """The images of a folder, or textures drawn from a seed, (N, size, size, 3)."""
@@ -73,7 +125,8 @@ class Workbench:
             drawn: Pixels = self._once(("drawn", size, seed), lambda: self._draw(size, seed))
             return drawn
         paths = find_images([Path(str(folder))])
-        read: Pixels = self._once(("textures", folder, size), lambda: self._decode(paths, size))
+        key = ("textures", folder, size)
+        read: Pixels = self._once(key, lambda: self._decode(paths, size, white_level(paths)))
         return read
 
     def _once(self, key: object, make: Callable[[], Any]) -> Any:
@@ -81,11 +134,11 @@ class Workbench:
             self._kept[key] = make()
         return self._kept[key]
 
-    def _decode(self, paths: Sequence[Path], size: int) -> Pixels:
+    def _decode(self, paths: Sequence[Path], size: int, white: int) -> Pixels:
         if self.decoded is None:
-            return load_images(paths, size, progress=self.progress).pixels
+            return load_images(paths, size, progress=self.progress, white=white).pixels
         return load_images(
-            paths, size, cache_dir=self.decoded, memory_share=0.0, progress=False
+            paths, size, cache_dir=self.decoded, memory_share=0.0, progress=False, white=white
         ).pixels
 
     def _draw(self, size: int, seed: int) -> Pixels:

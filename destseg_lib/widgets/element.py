@@ -26,9 +26,9 @@ FOLDER = Path(__file__).parent
 Values = dict[str, str]
 
 
-def script(name: str) -> str:
+def script(*names: str) -> str:
     """The module of one element: the shared part and its own."""
-    parts = [(FOLDER / f"{file}.js").read_text(encoding="utf-8") for file in ("core", name)]
+    parts = [(FOLDER / f"{file}.js").read_text(encoding="utf-8") for file in ("core", *names)]
     return "\n".join(parts)
 
 

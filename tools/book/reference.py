@@ -25,6 +25,7 @@ COMMANDS = Path("book/commands.md")
 # A page per folder. The drawings and the interactives are shown by what their packages offer.
 PAGES = {
     "method": ("The method", "The files at the top of `destseg_lib`, in the order of the book."),
+    "files": ("Files", "Written whole or not at all, and never over a user's."),
     "images": ("Images", "Image files, folders and data sets."),
     "drawn": ("Drawn categories", "Images that need no download."),
     "runs": ("Runs", "One training on disk, which can be stopped and continued."),

@@ -39,6 +39,12 @@ WANTED = {
         "es5/a11y/assistive-mml.js": "static/mathjax/a11y/assistive-mml.js",
     },
     "axe-core": {"axe.min.js": "axe.min.js"},
+    # What tools/live/build.py packs for the live page.
+    "onnxruntime-web": {
+        "dist/ort.wasm.min.js": "onnxruntime/ort.wasm.min.js",
+        "dist/ort-wasm-simd-threaded.mjs": "onnxruntime/ort-wasm-simd-threaded.mjs",
+        "dist/ort-wasm-simd-threaded.wasm": "onnxruntime/ort-wasm-simd-threaded.wasm",
+    },
 }
 
 # The icons of the theme that the pages show. The theme's own file holds two thousand of them.

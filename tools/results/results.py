@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import on_a_gpu
 import tables
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -98,8 +99,12 @@ def pages() -> dict[Path, list[str]]:
     """Each file with generated text, and the lines between its two markers."""
     tiles = RESULTS / "magnetic_tile"
     return {
-        ROOT / "README.md": tables.drawn_categories(RESULTS / "world"),
+        ROOT / "README.md": [
+            *on_a_gpu.recipe(RESULTS / "gpu"),
+            *tables.drawn_categories(RESULTS / "world"),
+        ],
         RESULTS / "README.md": [
+            *on_a_gpu.speed(RESULTS / "gpu" / "speed.json"),
             *tables.similarity(RESULTS / "builtin_teacher" / "similarity.json"),
             *tables.photographs(tiles),
             *speed(RESULTS / "benchmarks"),

@@ -29,10 +29,10 @@ def read(path: Path) -> Any:
 
 
 def grouped(folder: Path) -> Records:
-    """The records of several seeds in a folder, by the first word of their names."""
+    """The records of several seeds in a folder, by their names before the seed and teacher."""
     found: Records = defaultdict(list)
     for path in sorted(folder.glob("*-seed*.json")):
-        found[path.stem.split("-")[0]].append(read(path))
+        found[path.stem.rpartition("-seed")[0].removesuffix("-builtin")].append(read(path))
     return found
 
 

@@ -15,25 +15,42 @@ from typing import IO, Any
 
 from destseg_lib.errors import DeSTSegError
 
-PARTIAL = ".partial"
+PARTIAL = ".destseg.partial"  # a browser has files of its own whose names end in .partial
 
 
-def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+def write_whole(
+    path: Path,
+    write: Callable[[IO[bytes]], object],
+    *,
+    sync: bool = True,
+    ready: Callable[[Path], None] | None = None,
+) -> None:
     """Give ``path`` the bytes that ``write`` writes, all of them or none.
+
+    Args:
+        path: of the file. If it is a link, the link is replaced.
+        write: called with the open file.
+        sync: force the file to the disk, so that it survives a power cut, too.
+        ready: called with the path of the whole file just before it takes its place.
 
     Raises:
         DeSTSegError: the disk is full or the folder may not be written; the file that was at
             ``path`` before is still there.
     """
-    # A name of its own: another process may be writing the same file.
-    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}{PARTIAL}")
+    # A name of its own: another process may be writing the same file. A name has 255 bytes at most.
+    start = os.fsencode(path.name)[:200].decode(errors="ignore")
+    temporary = path.with_name(f"{start}.{secrets.token_hex(4)}{PARTIAL}")
     try:
         with temporary.open("xb") as file:
             write(file)
             file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                os.fsync(file.fileno())
+        if ready is not None:
+            ready(temporary)
         temporary.replace(path)
-        _sync_folder(path.parent)
+        if sync:
+            _sync_folder(path.parent)
     except (OSError, RuntimeError) as error:
         kept = "the previous file is kept" if path.exists() else "nothing was kept"
         raise _not_written(path, error, kept) from error
@@ -54,6 +71,8 @@ def read_json(path: Path) -> Any:
         DeSTSegError: the file is missing or not JSON.
     """
     try:
+        if not path.is_dir() and path.exists() and not path.is_file():
+            raise OSError("it is a pipe or a device")  # reading it would wait for ever
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DeSTSegError(
@@ -105,7 +124,7 @@ def read_json_lines(path: Path) -> list[Any]:
 
 
 def remove_partial_files(folder: Path) -> None:
-    """Remove the files that a killed process was writing in ``folder``."""
+    """Remove the files that ``write_whole`` was writing in ``folder`` when it was killed."""
     for leftover in folder.glob(f"*{PARTIAL}"):
         leftover.unlink()
 

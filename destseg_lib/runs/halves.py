@@ -1,0 +1,133 @@
+"""A run as two ONNX graphs: the teacher, which several runs may share, and the rest.
+
+A page that shows several models fetches the teacher once. The graphs take one image. Of the maps
+they give not only the model's answer but what it is made from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from destseg_lib.config import METRIC_SIZE, TOP_PIXELS
+from destseg_lib.model import DeSTSeg, quarter
+from destseg_lib.runs.export import (
+    example_pixels,
+    level_distances,
+    prepared,
+    to_onnx,
+)
+from destseg_lib.runs.exported import package_of
+from destseg_lib.runs.quantise import Weights, store_weights
+from destseg_lib.runs.run import Run
+
+
+class Answer(NamedTuple):
+    """Of one image: the final map, the student-teacher map and each level's distances.
+
+    Attributes:
+        maps: (2 + K, 256, 256).
+        scores: (2 + K,), the mean of each map's 100 largest values.
+    """
+
+    maps: NDArray[np.float32]
+    scores: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Halves:
+    """The two graphs, each the content of an ONNX file."""
+
+    teacher: bytes
+    rest: bytes
+
+
+class TeacherGraph(nn.Module):
+    """From one image's bytes to the teacher's features."""
+
+    def __init__(self, model: DeSTSeg) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        """Take (1, S, S, 3), uint8; return features (1, C_k, H_k, W_k), L2-normalised."""
+        return self.model.features_of(self.model.teacher, prepared(pixels))
+
+
+class RestGraph(nn.Module):
+    """From one image's bytes and the teacher's features to maps and scores."""
+
+    def __init__(self, model: DeSTSeg) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixels: Tensor, *teacher: Tensor) -> tuple[Tensor, Tensor]:
+        """Take (1, S, S, 3), uint8, and features; return (1, 2 + K, 256, 256) and (1, 2 + K)."""
+        images = prepared(pixels)
+        size = quarter(images)
+        student = self.model.features_of(self.model.student, images)
+        levels = level_distances(teacher, student, size)
+        maps = torch.cat([*self.model.maps(teacher, student, size), levels], dim=1)
+        maps = F.interpolate(maps, (METRIC_SIZE, METRIC_SIZE), mode="bilinear", align_corners=False)
+        return maps, maps.flatten(2).topk(TOP_PIXELS).values.mean(dim=2)
+
+
+def export_halves(run: Run, weights: Weights) -> Halves:
+    """Write a trained run as two graphs, with weights stored as ``export_run`` says.
+
+    Args:
+        run: on the CPU.
+        weights: of both.
+
+    Raises:
+        DeSTSegError: a package is missing.
+    """
+    inputs = {"pixels": example_pixels(1, run.config.image_size)}
+    teacher = TeacherGraph(run.model).eval()
+    with torch.inference_mode():
+        levels = teacher(inputs["pixels"])
+    features = {
+        f"level{k}": f.clone() for k, f in zip(run.config.model.levels, levels, strict=True)
+    }
+    files = []
+    for graph, taken, given in (
+        (teacher, inputs, tuple(features)),
+        (RestGraph(run.model), inputs | features, ("maps", "scores")),
+    ):
+        content = to_onnx(graph, taken, given)
+        store_weights(content, weights)
+        files.append(content.SerializeToString())
+    return Halves(*files)
+
+
+def open_halves(halves: Halves) -> Callable[[NDArray[np.uint8]], Answer]:
+    """Make a function of one image (S, S, 3) of two graphs, computed on one thread.
+
+    Raises:
+        DeSTSegError: ONNX Runtime is not installed.
+    """
+    package = package_of("onnxruntime")
+    options = package.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3  # errors
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
+    teacher, rest = (
+        package.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        for content in (halves.teacher, halves.rest)
+    )
+    names = [output.name for output in teacher.get_outputs()]
+
+    def answer(pixels: NDArray[np.uint8]) -> Answer:
+        inputs = {"pixels": pixels[None]}
+        features = dict(zip(names, teacher.run(names, inputs), strict=True))
+        maps, scores = rest.run(("maps", "scores"), inputs | features)
+        return Answer(maps[0], scores[0])
+
+    return answer
