@@ -18,7 +18,7 @@ STAGES ?= install lint types unit notebooks
 
 .DEFAULT_GOAL := help
 .PHONY: help install vendor live lint format types quick unit notebooks test book page browser links colab bench gpu \
-  constraints clean
+  constraints assignments grade handout clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,7 +33,7 @@ $(STAMP): pyproject.toml constraints.txt
 	  echo "No virtual environment could be made; on Debian and Ubuntu install python3-venv." >&2; \
 	  rm -rf .venv; exit 1; }
 	@echo "Installing into .venv (PyTorch is large: this takes a few minutes the first time) ..."
-	@$(PY) -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[test,book]'
+	@$(PY) -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[test,book,teach]'
 	@touch $@
 
 live: vendor ## export the models of the live page and what else it loads
@@ -110,6 +110,15 @@ bench: $(STAMP) ## run the benchmarks, each against its plain counterpart
 
 gpu: $(STAMP) ## check and time the GPU, then the paper's recipe on it: ARGS="--minutes 9 --data DIR"
 	$(PY) benchmarks/gpu.py $(ARGS)
+
+assignments: $(STAMP) ## write the assignments that a secret makes into OUT=assigned: SECRET=FILE
+	$(PY) tools/assignments/write.py --secret "$(SECRET)" --out "$(or $(OUT),assigned)"
+
+grade: $(STAMP) ## grade what was handed in: DIR=folder ROSTER=csv, UNSAFE=1 where a limit is missing
+	$(PY) tools/assignments/grade.py --dir "$(DIR)" --roster "$(ROSTER)" $(if $(UNSAFE),--unsafe)
+
+handout: $(STAMP) ## write the chapters without solutions into OUT=handout; KEEP=02_measuring keeps its own
+	$(PY) tools/assignments/handout.py --out "$(or $(OUT),handout)" --keep $(KEEP)
 
 constraints: $(STAMP) ## write constraints.txt from what .venv holds now
 	@$(PY) tools/pin.py > constraints.new && mv constraints.new constraints.txt && touch $(STAMP)

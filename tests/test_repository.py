@@ -231,7 +231,7 @@ def normalised(requirement: str) -> str:
 def test_every_direct_dependency_is_pinned():
     project = tomllib.loads(text_of("pyproject.toml"))["project"]
     extras = project["optional-dependencies"]
-    wanted = [*project["dependencies"], *extras["test"], *extras["book"]]
+    wanted = [*project["dependencies"], *extras["test"], *extras["book"], *extras["teach"]]
     pinned = {normalised(line) for line in text_of("constraints.txt").splitlines()}
     assert {normalised(want) for want in wanted} <= pinned
 
@@ -260,7 +260,7 @@ def test_every_import_is_declared():
     )
     assert imported_packages(SOURCES) <= library
     scripts = [path for path in committed() if path.suffix == ".py"]
-    assert imported_packages(scripts) <= library | extras["test"] | extras["book"]
+    assert imported_packages(scripts) <= library | extras["test"] | extras["book"] | extras["teach"]
 
 
 # Notebooks and book

@@ -1,0 +1,252 @@
+"""Each assignment: what the solution, an untouched copy, wrong answers and the library's get."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from assignment import NAMES, make_assignment, read_secret
+from enforcement import enforced
+from handout import BOOK, write_handout
+from judge import judge_notebook, read_assignment
+from otter.test_files.ok_test import OKTestFile
+from sandbox import Limits
+from write import write_assignments
+
+from destseg_lib.errors import DeSTSegError
+
+pytestmark = pytest.mark.slow
+
+SECRET = b"the secret of these tests"
+CODED = NAMES[:-1]  # those with functions to write
+
+# What somebody gets wrong, as a change of the solution, and what that costs. An empty first entry
+# appends.
+WRONG = {
+    "perlin": [
+        ("", "def ease(t): return 3 * t**2 - 2 * t**3", 2 + 4),  # noise is built on it
+        ("x = columns * np", "x = rows * np", 2),
+        ("count = int(", "count = 1 + int(", 2),
+        ("", "full = blend\ndef blend(i, t, m, o): return full(i, t, m, 1.0)", 1),
+    ],
+    "cosine": [
+        ("weight * hard", "hard", 3),
+        ("weight * hard", "weight * d", 2),  # one position: the hard ones are all
+        ("below + dot * length_t * s / (length_s * below**2)", "below", 3),
+        ("", "def distance(s, t): return 1 - (s * t).sum(1)", 3 + 3),
+    ],
+    "levels": [
+        ("", "def overgeneralised(n, d): return np.mean(d <= np.quantile(n, 0.5))", 3),
+        ("drawn[:, 1:-1].mean", "drawn.mean", 4),
+        ("", "def verdict(low, high): return int(low > 0) - int(high < 0)", 1),
+        ("", "def choose(table): return int(np.argmax(np.mean(table, axis=1)))", 1),
+    ],
+    "fusion": [
+        ("np.prod(np.maximum(distances, FLOOR)", "np.prod(np.asarray(distances)", 1 + 1),
+        ("np.prod(np.maximum(distances, FLOOR) ** EXPONENTS", "np.prod(distances", 3 + 2),
+        ("np.where(np.asarray(labels) == 1, WEIGHT, 1.0)", "np.ones(len(labels))", 3 + 2),
+        ("flagged = scores >= threshold", "flagged = scores > threshold - 0.15", 2 + 2),
+    ],
+    "metrics": [
+        ("(weights * shares).sum() / weights.sum()", "shares.mean()", 2),  # one region: the same
+        ("count = sum(flagged[p].mean() >", "count = sum(flagged[p].any() >", 3),
+        ("", "def flattered(a, n, extra): return (a * n + extra) / (n + extra)", 2),
+        ("", "def pixels_needed(a, n, target): return n * (target - a)", 1),
+    ],
+}  # fmt: skip
+
+# The library's functions, made to fit, and what is left when nothing else is written.
+LIBRARY = {
+    "perlin": """
+import torch
+from destseg_lib import corruption
+def ease(t):
+    return corruption.fade(torch.as_tensor(t))
+def noise(turns, size):
+    cells = torch.tensor([[turns.shape[0] - 1, turns.shape[1] - 1]])
+    angles = torch.zeros(1, max(turns.shape) + 1, max(turns.shape) + 1)
+    angles[0, : turns.shape[0], : turns.shape[1]] = 2 * torch.pi * torch.as_tensor(turns)
+    return corruption.perlin_noise(cells, angles, size)[0]
+def damage(values):
+    return values > 0.5
+def blend(image, texture, mask, opacity):
+    image, texture = (torch.as_tensor(x).permute(2, 0, 1)[None] for x in (image, texture))
+    mask, opacity = torch.as_tensor(mask)[None, None], torch.tensor([opacity])
+    return corruption.blend(image, texture, mask, opacity)[0].permute(1, 2, 0)
+""",
+    "cosine": """
+import torch
+from destseg_lib import losses
+def distance(student, teacher):
+    return losses.cosine_distance(torch.as_tensor(student), torch.as_tensor(teacher))
+def loss(students, teachers):
+    return losses.feature_loss(*(tuple(map(torch.as_tensor, x)) for x in (students, teachers)))
+def gradient(student, teacher):
+    s = torch.as_tensor(student).requires_grad_()
+    losses.cosine_distance(s, torch.as_tensor(teacher)).sum().backward()
+    return s.grad
+""",
+    "levels": """
+from destseg_lib.studies.compare import bootstrap
+def interval(differences, resamples):
+    found = bootstrap(differences)
+    return found.low, found.high
+""",
+    "fusion": """
+import torch
+def product(distances):
+    return torch.as_tensor(distances).prod(1)
+""",
+    "metrics": """
+import numpy as np
+from destseg_lib import metrics
+def regions(masks):
+    numbered, count = metrics.label_regions(np.asarray(masks) > 0)
+    return np.sort(np.bincount(numbered.ravel())[1:])
+def aupro(maps, masks):
+    return metrics.aupro(metrics.sort_pixels(maps, masks))
+def iap(maps, masks):
+    return metrics.iap(metrics.sort_pixels(maps, masks))
+""",
+}
+
+
+@pytest.fixture(scope="module")
+def assigned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("assigned")
+    write_assignments(SECRET, out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def confined() -> bool:
+    """Elsewhere than on Linux these tests judge answers without a sandbox."""
+    return all(enforced().values())
+
+
+def points(assigned: Path, name: str, path: Path, confined: bool, student="1/Ann") -> float:
+    assignment = read_assignment(assigned / "grader" / f"{name}.json")
+    mark = judge_notebook(assignment, student, path, Limits(), confined=confined)
+    assert mark.seconds < 15
+    assert mark.possible == 10
+    return mark.points
+
+
+def changed(path: Path, old: str, new: str, out: Path) -> Path:
+    """A copy of a notebook with one change; an empty ``old`` appends a cell."""
+    notebook = json.loads(path.read_text())
+    if old:
+        (cell,) = (c for c in notebook["cells"] if old in "".join(c["source"]))
+        cell["source"] = "".join(cell["source"]).replace(old, new)
+    else:
+        notebook["cells"].append({"cell_type": "code", "source": new})
+    out.write_text(json.dumps(notebook))
+    return out
+
+
+@pytest.mark.parametrize("name", CODED)
+def test_the_solution_gets_full_marks_and_an_untouched_copy_none(assigned, confined, name):
+    notebook = f"{name}.ipynb"
+    assert points(assigned, name, assigned / "solutions" / notebook, confined) == 10
+    assert points(assigned, name, assigned / "solutions" / notebook, confined, "2/Bob") == 10
+    assert points(assigned, name, assigned / "students" / notebook, confined) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "lost"),
+    [(name, *wrong) for name, all_wrong in WRONG.items() for wrong in all_wrong],
+)
+def test_a_wrong_answer_loses_its_points_and_no_others(
+    assigned, confined, tmp_path, name, old, new, lost
+):
+    solution = assigned / "solutions" / f"{name}.ipynb"
+    wrong = changed(solution, old, new, tmp_path / "wrong.ipynb")
+    assert points(assigned, name, wrong, confined) == 10 - lost
+
+
+@pytest.mark.parametrize("name", CODED)
+def test_the_librarys_answers_are_wrong(assigned, confined, tmp_path, name):
+    student = assigned / "students" / f"{name}.ipynb"
+    with_library = changed(student, "", LIBRARY[name], tmp_path / "library.ipynb")
+    assert points(assigned, name, with_library, confined) <= 1
+
+
+@pytest.mark.parametrize("name", CODED)
+def test_another_secrets_solution_loses_at_least_half(assigned, confined, tmp_path, name):
+    write_assignments(b"the secret of another class", tmp_path, (name,))
+    other = tmp_path / "solutions" / f"{name}.ipynb"
+    assert points(assigned, name, other, confined) <= 5
+
+
+def test_the_same_secret_gives_the_same_bytes_and_another_does_not(assigned, tmp_path):
+    write_assignments(SECRET, tmp_path / "again")
+    files = [path.relative_to(assigned) for path in sorted(assigned.rglob("*.*"))]
+    assert len(files) == 3 * len(NAMES) + 2
+    for file in files:
+        assert (assigned / file).read_bytes() == (tmp_path / "again" / file).read_bytes(), file
+    write_assignments(b"the secret of another class", tmp_path / "other")
+    for name in NAMES:
+        other = tmp_path / "other" / "students" / f"{name}.ipynb"
+        assert other.read_bytes() != (assigned / "students" / f"{name}.ipynb").read_bytes()
+
+
+@pytest.mark.parametrize("name", CODED)
+def test_public_tests_pass_with_the_solution_and_fail_on_an_untouched_copy(
+    assigned, tmp_path, monkeypatch, name
+):
+    monkeypatch.chdir(tmp_path)
+    student = json.loads((assigned / "students" / f"{name}.ipynb").read_text())
+    exec("".join(student["cells"][0]["source"]), {})
+    assignment = read_assignment(assigned / "grader" / f"{name}.json")
+    solution = next(iter(assignment.solution().values())).__globals__
+    tests = [OKTestFile.from_file(str(path)) for path in sorted(Path("tests").glob("*.py"))]
+    assert {test.name for test in tests} == set(assignment.solution())
+    for test in tests:
+        test.run(dict(solution))
+        assert test.passed_all, test.summary()
+        untouched = {**solution, **dict.fromkeys(assignment.solution(), lambda *_: None)}
+        test.run(untouched)
+        assert not test.passed_all
+
+
+def test_nothing_that_is_handed_out_holds_a_solution_or_the_key(assigned):
+    for name in CODED:
+        text = (assigned / "students" / f"{name}.ipynb").read_text()
+        key = json.loads((assigned / "grader" / f"{name}.json").read_text())["key"]
+        assert key not in text
+        assert "SOLUTION" not in text
+        assert SECRET.decode() not in text + (assigned / "grader" / f"{name}.json").read_text()
+
+
+def test_two_students_have_other_inputs():
+    assignment = make_assignment("perlin", SECRET)
+    first, again, other = (assignment.parts(who)[0].calls[0][0] for who in ("a", "a", "b"))
+    assert (first == again).all()
+    assert (first != other).all()
+
+
+def test_a_secret_must_be_one(tmp_path):
+    (tmp_path / "short").write_text("1234\n")
+    with pytest.raises(DeSTSegError, match="a secret has 16 or more"):
+        read_secret(tmp_path / "short")
+    with pytest.raises(DeSTSegError, match="name your secret's file"):
+        read_secret(tmp_path / "absent")
+
+
+def test_other_peoples_files_are_not_written_over(tmp_path):
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(DeSTSegError, match="holds other files"):
+        write_assignments(SECRET, tmp_path, ("perlin",))
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_chapters_are_handed_out_without_solutions_unless_they_are_kept(tmp_path):
+    removed = write_handout(tmp_path, ["02_measuring"])
+    assert removed > 10
+    for path in sorted(BOOK.glob("*.ipynb")):
+        cells = json.loads((tmp_path / path.name).read_text())["cells"]
+        solutions = [c for c in cells if "solution" in c["metadata"].get("tags", [])]
+        assert bool(solutions) == (path.stem == "02_measuring")
+    with pytest.raises(DeSTSegError, match="no chapter '2'"):
+        write_handout(tmp_path, ["2"])

@@ -1,0 +1,346 @@
+"""Grading somebody else's code: one of each hostile kind, and each limit with and without it.
+
+Bounded by design, whether limits hold or not: at most 30 sleeping processes, 360 MiB, some seconds.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import enforcement
+import grade
+import psutil
+import pytest
+from assignment import make_assignment
+from grade import Student, grade_class, read_roster, write_marks
+from judge import Mark, judge_notebook
+from sandbox import MIB, Limits
+from study_folder import judge_study
+from write import write_assignments
+
+from destseg_lib.errors import DeSTSegError
+from destseg_lib.evaluation.tables import METRIC_NAMES
+from destseg_lib.studies.compare import compare
+from destseg_lib.studies.study import study_from_dict
+
+pytestmark = pytest.mark.slow
+
+SECRET = b"the secret of these tests"
+LIMITS = Limits(seconds=5)
+FORK = """
+import os, time
+started = []
+try:
+    for _ in range(30):
+        pid = os.fork()
+        if pid == 0:
+            time.sleep(2)
+            os._exit(0)
+        started.append(pid)
+finally:
+    for pid in started:
+        os.kill(pid, 9)
+        os.waitpid(pid, 0)
+"""
+TREE = """
+import os, time
+for _ in range(3):
+    if os.fork() == 0:
+        held = bytearray(120 * 2**20)
+        held[::4096] = bytes(len(held[::4096]))
+        time.sleep(2)
+        os._exit(0)
+for _ in range(3):
+    os.wait()
+"""
+MANY_FILES = "for k in range(8):\n    open(f'/tmp/{k}', 'wb').write(bytes(2**20 - 1))"
+LOOSE = Limits(seconds=20, memory=2048 * MIB, processes=64, file=16 * MIB, space=32 * MIB)
+# A cell, the one limit that is stricter than LOOSE, and what the feedback says.
+BREAKS = {
+    "takes too long": ("import time\ntime.sleep(7)", {"seconds": 5}, "longer than 5 seconds"),
+    "forks": (FORK, {"processes": 16}, "BlockingIOError"),
+    "needs much memory": ("held = bytes(350 * 2**20)", {"memory": 300 * MIB}, "MemoryError"),
+    "needs much memory in many processes": (
+        TREE, {"memory": 300 * MIB}, "more memory than 300 MiB"),
+    "prints a lot": ("print('x' * 3 * 2**20)", {"file": MIB}, "File too large"),
+    "writes a large file": (
+        "open('/tmp/large', 'wb').write(bytes(2 * 2**20))", {"file": MIB}, "File too large"),
+    "writes many files": (MANY_FILES, {"space": 3 * MIB}, "No space left"),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def confinement() -> None:
+    missing = [name for name, held in enforcement.enforced().items() if not held]
+    if missing:
+        pytest.skip(f"not enforced on this machine: {', '.join(missing)}")
+
+
+@pytest.fixture(scope="module")
+def assigned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("assigned")
+    write_assignments(SECRET, out, ("perlin",))
+    return out
+
+
+@pytest.fixture
+def handed_in(tmp_path: Path, assigned: Path) -> Path:
+    """A class of two: Ann, whose answers are right, and Eve, who has handed in nothing yet."""
+    for name in ("ann", "eve"):
+        (tmp_path / "in" / name).mkdir(parents=True)
+    (tmp_path / "roster.csv").write_text("id,name\nann,Ann A\neve,Eve E\n")
+    solution = assigned / "solutions" / "perlin.ipynb"
+    (tmp_path / "in" / "ann" / "perlin.ipynb").write_bytes(solution.read_bytes())
+    return tmp_path / "in"
+
+
+def hand_in(folder: Path, assigned: Path, cell: str) -> Path:
+    """Eve's notebook: right answers, and a cell of another kind after them."""
+    notebook = json.loads((assigned / "solutions" / "perlin.ipynb").read_text())
+    notebook["cells"].append({"cell_type": "code", "source": cell})
+    path = folder / "eve" / "perlin.ipynb"
+    path.write_text(json.dumps(notebook))
+    return path
+
+
+def judged(path: Path, limits: Limits = LIMITS, *, confined: bool = True) -> Mark:
+    assignment = make_assignment("perlin", SECRET)
+    return judge_notebook(assignment, "eve/Eve E", path, limits, confined=confined)
+
+
+def all_of(mark: Mark) -> str:
+    return "\n".join(mark.feedback)
+
+
+# Each limit, with it and without it
+
+
+@pytest.mark.parametrize("kind", BREAKS)
+def test_a_limit_stops_what_would_succeed_without_it(handed_in, assigned, kind):
+    cell, stricter, says = BREAKS[kind]
+    path = hand_in(handed_in, assigned, cell)
+    stopped = judged(path, replace(LOOSE, **stricter))
+    assert says in all_of(stopped)
+    assert stopped.seconds < 8
+    allowed = judged(path, LOOSE)
+    assert says not in all_of(allowed)
+    assert allowed.points == 10
+
+
+@pytest.mark.parametrize("kind", ["reads", "writes", "connects"])
+def test_files_and_the_network_are_out_of_reach(handed_in, assigned, tmp_path, kind):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        victim = handed_in / "ann" / "perlin.ipynb"
+        hidden = assigned / "grader" / "perlin.json"
+        cell = {
+            "reads": f"assert 'key' in open({str(hidden)!r}).read()",
+            "writes": f"open({str(victim)!r}, 'w').write('mine now')",
+            "connects": f"import socket\nsocket.create_connection({server.getsockname()!r}, 2)",
+        }[kind]
+        path = hand_in(handed_in, assigned, cell)
+        before = victim.read_bytes()
+        stopped = judged(path)
+        assert victim.read_bytes() == before
+        assert "Error: [Errno" in all_of(stopped)
+        assert stopped.points == 10  # the rest of the notebook is right
+        allowed = judged(path, confined=False)
+        assert "Error: [Errno" not in all_of(allowed)
+        assert (victim.read_bytes() == before) == (kind != "writes")
+
+
+def test_nothing_that_a_submission_started_outlives_it(handed_in, assigned):
+    cell = """
+import subprocess
+subprocess.Popen(["sleep", "31.4159"], start_new_session=True)
+"""
+
+    def survivors() -> Iterator[psutil.Process]:
+        for process in psutil.process_iter(["cmdline"]):
+            if "31.4159" in (process.info["cmdline"] or []):
+                yield process
+
+    path = hand_in(handed_in, assigned, cell + "import os, time\nos.fork() or time.sleep(9)")
+    assert judged(path).points == 10
+    assert list(survivors()) == []
+
+
+def test_the_environment_holds_nothing_of_the_instructors(handed_in, assigned, monkeypatch):
+    monkeypatch.setenv("A_PASSWORD", "swordfish")
+    path = hand_in(handed_in, assigned, "import os\nassert 'A_PASSWORD' not in os.environ")
+    assert "AssertionError" not in all_of(judged(path))
+
+
+# Submissions that are none
+
+
+@pytest.mark.parametrize(
+    ("cell", "says"),
+    [
+        ("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)", "SIGSEGV"),
+        ("import os\nos._exit(3)", "without an answer"),
+        ("import os\nos._exit(0)", "no readable answer"),
+        ("while True: pass", "longer than 5 seconds"),
+        ("import os\nos.write(3, b'[' * 10**5)\nos._exit(0)", "no readable answer"),
+        ("def ease(t): return {'a': 1}", "ease, values between 0 and 1: TypeError"),
+        ("def ease(t): raise SystemExit('bye')", "ease, values between 0 and 1: SystemExit: bye"),
+    ],
+)
+def test_a_program_that_does_not_answer_gets_a_reason(handed_in, assigned, cell, says):
+    mark = judged(hand_in(handed_in, assigned, cell))
+    assert says in all_of(mark)
+    assert mark.points <= 4
+
+
+@pytest.mark.parametrize("text", [b"", b"{}", b"\xff\xfe", b"[" * 10**5, b'{"cells": [1]}'])
+def test_a_file_that_is_no_notebook_gets_none(handed_in, text):
+    path = handed_in / "eve" / "perlin.ipynb"
+    path.write_bytes(text)
+    assert judged(path).feedback == ("perlin.ipynb is not a Jupyter notebook.",)
+
+
+def test_a_link_to_the_solution_is_not_followed(handed_in, assigned):
+    path = handed_in / "eve" / "perlin.ipynb"
+    path.symlink_to(assigned / "solutions" / "perlin.ipynb")
+    assert judged(path).points == 0
+
+
+# The class
+
+
+def test_a_class_gets_a_csv_and_feedback_and_ann_is_not_touched_by_eve(
+    handed_in, assigned, tmp_path
+):
+    victim = handed_in / "ann" / "perlin.ipynb"
+    hand_in(handed_in, assigned, f"del ease, blend\nopen({str(victim)!r}, 'w').write('mine')")
+    marks = grade_class(handed_in, tmp_path / "roster.csv", assigned / "grader", LIMITS)
+    write_marks(marks, tmp_path / "marks")
+    rows = list(csv.DictReader((tmp_path / "marks" / "marks.csv").open()))
+    assert [(row["id"], row["perlin"]) for row in rows] == [("ann", "10"), ("eve", "2")]
+    feedback = (tmp_path / "marks" / "feedback" / "eve.md").read_text()
+    assert "blend is not defined" in feedback
+    assert "damage, the share of the pixels: right, 1 of 1" in feedback
+
+
+def test_without_a_sandbox_a_changed_file_stops_the_grading(handed_in, assigned, tmp_path):
+    victim = handed_in / "ann" / "perlin.ipynb"
+    hand_in(handed_in, assigned, f"open({str(victim)!r}, 'w').write('mine')")
+    with pytest.raises(DeSTSegError, match=r"ann/perlin\.ipynb changed while eve's perlin ran"):
+        grade_class(handed_in, tmp_path / "roster.csv", assigned / "grader", LIMITS, confined=False)
+
+
+def test_a_missing_limit_is_printed_and_refused_unless_asked_for(monkeypatch, capsys):
+    def partly(*, confined: bool = True) -> dict[str, bool]:
+        return {name: name != "network" for name in enforcement.WHAT}
+
+    monkeypatch.setattr(grade, "enforced", partly)
+    with pytest.raises(DeSTSegError, match=r"not enforced here: network\. .*UNSAFE=1"):
+        grade.choose_confinement(unsafe=False)
+    assert "NO  network: no connection" in capsys.readouterr().out
+    assert grade.choose_confinement(unsafe=True)
+
+
+def test_without_namespaces_most_limits_are_missing():
+    held = enforcement.enforced(confined=False)
+    assert not held["network"]
+    assert not held["others' files"]
+    assert held["time"]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("name\nAnn\n", "needs the columns id and name"),
+        ("id,name\n../ann,Ann\n", "must be there once"),
+        ("id,name\nann,Ann\nann,Bob\n", "must be there once"),
+    ],
+)
+def test_a_roster_that_is_none_is_refused(tmp_path, text, says):
+    (tmp_path / "roster.csv").write_text(text)
+    with pytest.raises(DeSTSegError, match=says):
+        read_roster(tmp_path / "roster.csv")
+
+
+def test_a_roster_is_read(tmp_path):
+    (tmp_path / "roster.csv").write_text("\ufeffid,name\nann, Ann A\n", encoding="utf-8")
+    assert read_roster(tmp_path / "roster.csv") == [Student("ann", "Ann A")]
+
+
+# The open ablation
+
+
+@pytest.fixture
+def ablation(tmp_path: Path) -> Path:
+    """A study folder that deserves all points; its numbers are invented."""
+    specification = make_assignment("ablation", SECRET).specification
+    seeds = json.loads(specification["seeds"])
+    values = {
+        "name": "cells", "recipe": "tiny", "reference": "as it is", "seeds": seeds,
+        "categories": specification["categories"].split(" and ")[:1],
+        "variants": {"as it is": {}, "coarse": {"corruption.max_cells_log2": 2}},
+    }  # fmt: skip
+    study = study_from_dict(values)
+    records = []
+    for number, (variant, category, seed) in enumerate(study.keys):
+        config, _ = study.configure(variant, category, seed)
+        records.append({
+            "variant": variant, "category": category, "seed": seed, "status": "done",
+            "config": {"seed": seed, "student": {"steps": config.student.steps}},
+            **dict.fromkeys(METRIC_NAMES, 0.8 + 0.01 * (number**2 % 7)),
+            "aupro": 0.9 - number / 100,
+        })  # fmt: skip
+    rows = compare(study, records, specification["metric"])
+    found = rows[1].difference
+    claims = {"metric": specification["metric"],
+              "differences": {"coarse": [found.mean, found.low, found.high]}}  # fmt: skip
+    (tmp_path / "study.json").write_text(json.dumps(values))
+    (tmp_path / "records.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+    (tmp_path / "claims.json").write_text(json.dumps(claims))
+    return tmp_path
+
+
+def marked(folder: Path) -> Mark:
+    return judge_study(make_assignment("ablation", SECRET).specification, folder)
+
+
+def test_a_whole_study_gets_all_points(ablation):
+    mark = marked(ablation)
+    assert (mark.points, mark.possible) == (8, 8), mark.feedback
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "lost", "says"),
+    [
+        ("records.jsonl", lambda t: t.split("\n", 1)[1], 2, "not run"),
+        ("records.jsonl", lambda t: t + t.split("\n")[0].replace('"aupro": 0.9', '"aupro": 7.0')
+         + "\n", 2, "a metric is no number from 0 to 1"),
+        ("records.jsonl", lambda t: t.replace('"steps": 500', '"steps": 5'), 2, "is another"),
+        ("study.json", lambda t: t.replace('_log2": 2', '_log2": 2, "model.width": 0.5'), 1,
+         "changes 2 settings"),
+        ("claims.json", lambda t: t.replace("[", "[0.5, "), 2, "not what the records give"),
+        ("claims.json", lambda t: "[" * 10**5, 2, "does not have the form"),
+    ],
+)  # fmt: skip
+def test_a_study_loses_points_for_what_is_wrong_with_it(ablation, file, change, lost, says):
+    text = (ablation / file).read_text()
+    (ablation / file).write_text(change(text))
+    assert (ablation / file).read_text() != text
+    mark = marked(ablation)
+    assert says in all_of(mark)
+    assert mark.points == 8 - lost
+
+
+def test_a_class_with_other_seeds_does_not_get_this_ones_points(ablation):
+    other = make_assignment("ablation", b"the secret of another class").specification
+    mark = judge_study(other, ablation)
+    assert "seed" in all_of(mark)
+    assert mark.points < 8
+
+
+def test_an_empty_folder_gets_a_reason(tmp_path):
+    mark = marked(tmp_path)
+    assert (mark.points, mark.feedback) == (0, ("ablation/study.json was not handed in.",))

@@ -1,0 +1,102 @@
+"""Tries what the sandbox keeps here, by programs that break each limit in a small, harmless way."""
+
+from __future__ import annotations
+
+import json
+import socket
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from judge import PROGRAM
+from sandbox import MIB, Limits, Outcome, run_confined
+
+SMALL = Limits(seconds=10, memory=256 * MIB, processes=16, file=MIB, space=4 * MIB)
+WHAT = {
+    "network": "no connection, not even to this machine",
+    "others' files": "neither read nor written outside its own empty folder",
+    "processes": "a number of processes and threads",
+    "memory": "of all its processes together",
+    "size of a file": "of what it writes and prints",
+    "time": "after which it is ended with all that it started",
+}
+# Each returns 1 where the limit does not hold. Few processes, little memory, a second of sleep.
+PROBES = {
+    "network": "import socket\nsocket.create_connection(('127.0.0.1', PORT), 1)\nreturn 1",
+    "others' files": """
+try:
+    open(TOKEN).read()
+except OSError:
+    open(TOKEN + '.new', 'w').write('x')
+return 1""",
+    "processes": """
+import os, time
+started = []
+try:
+    for _ in range(20):
+        pid = os.fork()
+        if pid == 0:
+            time.sleep(1)
+            os._exit(0)
+        started.append(pid)
+finally:
+    for pid in started:
+        os.kill(pid, 9)
+        os.waitpid(pid, 0)
+return 1""",
+    "size of a file": "with open('big', 'wb') as file:\n    file.write(bytes(2**21))\nreturn 1",
+}
+MEMORY = """
+import os, time
+for _ in range(3):
+    if os.fork() == 0:
+        held = bytearray(110 * 2**20)
+        held[::4096] = bytes(len(held[::4096]))
+        time.sleep(1.5)
+        os._exit(0)
+for _ in range(3):
+    os.wait()
+return 1"""
+TIME = "import time\ntime.sleep(2.5)\nreturn 1"
+
+
+def enforced(*, confined: bool = True) -> dict[str, bool]:
+    """By limit, whether a program that breaks it is stopped on this machine."""
+    with socket.create_server(("127.0.0.1", 0)) as server, tempfile.TemporaryDirectory() as folder:
+        token = Path(folder, "token")
+        token.write_text("an instructor's file")
+        token.chmod(0o644)
+        Path(folder).chmod(0o777)
+        values = f"PORT, TOKEN = {server.getsockname()[1]}, {str(token)!r}\n"
+        # Pages that forked processes share count for each of them: no memory limit here.
+        first = run_probes(
+            list(PROBES.values()), replace(SMALL, memory=2048 * MIB), values, confined=confined
+        )
+    memory = run_probes([MEMORY], SMALL, confined=confined)
+    slow = run_probes([TIME], replace(SMALL, seconds=1.5), confined=confined)
+    # The program must have run: one that never started has broken nothing, and proves nothing.
+    ran = first.answer and not first.reason
+    results = json.loads(first.answer)["values"] if ran else [[{"numbers": [1]}]] * len(PROBES)
+    held = {name: "error" in result[0] for name, result in zip(PROBES, results, strict=True)}
+    held["memory"] = bool(ran) and "memory" in memory.reason
+    held["time"] = bool(ran) and "longer" in slow.reason
+    return {name: held[name] for name in WHAT}
+
+
+def run_probes(
+    bodies: list[str], limits: Limits, values: str = "", *, confined: bool = True
+) -> Outcome:
+    """Run bodies of functions as a submission's cells, and call each once."""
+    cells = [values]
+    calls: list[Any] = []
+    for number, body in enumerate(bodies):
+        lines = "\n".join(f"    {line}" for line in body.splitlines())
+        cells.append(f"def probe{number}():\n{lines}\n")
+        calls.append([f"probe{number}", [[]]])
+    return run_confined(PROGRAM, {"cells": cells, "calls": calls}, limits, confined=confined)
+
+
+def report(held: dict[str, bool]) -> str:
+    """A line for each limit."""
+    return "\n".join(f"{'yes' if held[k] else 'NO':4}{k}: {what}" for k, what in WHAT.items())
