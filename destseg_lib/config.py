@@ -131,6 +131,8 @@ class TrainingConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     corruption: CorruptionConfig = field(default_factory=CorruptionConfig)
     image_size: int = 256
+    crop: tuple[int, int, int, int] | None = None  # left, top, width, height in the photograph
+    tiles: int = 1  # photographs are looked at in tiles x tiles overlapping parts of image_size
     batch_size: int = 32
     denoising: bool = True  # table 4: the student sees the corrupted image, else the clean one
     l1: bool = True  # table 5
@@ -150,10 +152,12 @@ class TrainingConfig:
                 f"image size is {self.image_size}; the student halves it five times, "
                 "so choose a multiple of 32, for example 128 or 256"
             )
+        if self.crop is not None and (min(self.crop[:2]) < 0 or min(self.crop[2:]) < 1):
+            raise DeSTSegError(f"crop is {self.crop}; give left, top, width, height in pixels")
+        if not 1 <= self.tiles <= 16:
+            raise DeSTSegError(f"tiles is {self.tiles}; choose from 1 to 16, 3 for 3 x 3 tiles")
         if self.batch_size < 2:
-            raise DeSTSegError(
-                f"batch size is {self.batch_size}; batch normalisation needs at least 2"
-            )
+            raise DeSTSegError(f"batch size is {self.batch_size}; batch norm needs at least 2")
         if not 0 <= self.holdout < 1:
             raise DeSTSegError(f"holdout is {self.holdout}; give a share from 0 to below 1")
         if not 0 <= self.focal_gamma < math.inf:
@@ -277,9 +281,7 @@ def _typed(name: str, kind: Any, value: object) -> object:
     plain = str if get_origin(kind) is Literal else kind
     if (plain is int and number) or (plain in (bool, str) and isinstance(value, plain)):
         return value
-    expected = _EXPECTED.get(
-        plain, "two numbers" if name.endswith("opacity") else "a list of numbers"
-    )
+    expected = _EXPECTED.get(plain, "a list of numbers")
     raise DeSTSegError(f"{name} is {value!r}; expected {expected}")
 
 
@@ -288,6 +290,8 @@ _EXPECTED = {
     int: "a whole number",
     float: "a number",
     str: "a text in quotes",
+    tuple[float, float]: "two numbers",
+    tuple[int, int, int, int]: "four whole numbers",
 }
 
 

@@ -44,6 +44,11 @@ def distance_map(
     return combine(distances, dim=1, keepdim=True)
 
 
+def largest_distance(levels: int, kind: StudentMap) -> float:
+    """The largest value that ``distance_map`` can have: a cosine distance is at most 2."""
+    return 2.0 * levels if kind == "sum" else 2.0**levels
+
+
 def fuse(
     teacher: tuple[Tensor, ...],
     student: tuple[Tensor, ...],

@@ -139,7 +139,7 @@ def test_a_command_that_cannot_be_understood_ends_with_status_2(command, message
     ("options", "message"),
     [
         ("--image-size 100", "multiple of 32"),
-        ("--batch-size 1", "batch size is 1; batch normalisation needs at least 2"),
+        ("--batch-size 1", "batch size is 1; batch norm needs at least 2"),
         ("--width 1e9", "choose a value from 1/64 to 4"),
         ("--levels 3,2", "ascending, non-empty subset"),
         ("--opacity 1,0.5", "two ascending values"),

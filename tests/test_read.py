@@ -15,7 +15,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.images.read import brightest, image_size, read_image, read_mask
+from destseg_lib.images.read import View, brightest, image_size, read_image, read_mask
 
 
 def ramp(height: int = 24, width: int = 40) -> np.ndarray:
@@ -356,12 +356,12 @@ def test_fewer_bits_in_a_file_of_16_are_brought_to_8(tmp_path: Path, bits: int, 
     path = save(tmp_path / "a.png", ramp16)
     assert brightest(path) == white
     expected = (ramp16 * (255 / white)).round()
-    np.testing.assert_allclose(read_image(path, 8, white)[..., 0], expected, atol=1)
+    np.testing.assert_allclose(read_image(path, 8, View(white))[..., 0], expected, atol=1)
 
 
 def test_a_value_above_white_is_white(tmp_path: Path) -> None:
     path = save(tmp_path / "a.png", np.full((4, 4), 5000, np.uint16))
-    assert (read_image(path, 4, 4095) == 255).all()
+    assert (read_image(path, 4, View(4095)) == 255).all()
 
 
 def test_only_16_bits_have_a_brightest_value(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     )
     add("--json", type=Path, metavar="FILE", help="write all metrics to this file")
     add("--figures", type=Path, metavar="DIR", help="write pictures of the best and worst cases")
+    shared.add_look(parser)
     shared.add_runtime(parser)
     shared.add_overwrite(parser)
     shared.add_common(parser)
@@ -37,6 +38,8 @@ def run_evaluate(options: argparse.Namespace) -> int:
         shared.data_folder(options, trained_on),
         device=device,
         fpr=options.fpr,
+        crop=options.crop,
+        tiles=options.tiles,
         figures=options.figures,
         skip_unreadable=options.skip_unreadable,
         progress=not options.quiet,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -16,6 +17,7 @@ from destseg_lib.runs.export import Arithmetic, export_run
 from destseg_lib.runs.quantise import Weights
 from destseg_lib.runs.run import READ, load_run
 from destseg_lib.runs.shipped import load_pretrained
+from destseg_lib.runs.tiles import decoded_size
 
 
 def add_export(parser: argparse.ArgumentParser) -> None:
@@ -47,8 +49,8 @@ def run_export(options: argparse.Namespace) -> int:
     named_file(options.out, read, data, by="export", option="--out")  # before the work
     good = None
     if paths:
-        size = options.size or run.config.image_size
-        good = load_images(paths, size, white=run.white_level)
+        config = replace(run.config, image_size=options.size or run.config.image_size)
+        good = load_images(paths, decoded_size(config), view=run.view)
     differences = export_run(
         run,
         options.out,

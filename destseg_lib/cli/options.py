@@ -48,6 +48,24 @@ def add_runtime(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--runtime", choices=get_args(Runtime), default="onnxruntime", help=what)
 
 
+def add_look(parser: argparse.ArgumentParser) -> None:
+    """The options that say which part of photographs is looked at, where the run's own is not."""
+    crop = "look at another part than the run does, in pixels: left,top,width,height"
+    parser.add_argument("--crop", type=crop_numbers, metavar="N,N,N,N", help=crop)
+    tiles = "look at it in N x N overlapping tiles (default: as in training)"
+    parser.add_argument("--tiles", type=int, metavar="N", help=tiles)
+
+
+def crop_numbers(text: str) -> tuple[int, int, int, int]:
+    """The four whole numbers of ``--crop``."""
+    try:
+        left, top, width, height = map(int, text.split(","))
+    except ValueError:
+        wrong = f"{text!r} is not four whole numbers such as 100,0,800,600"
+        raise argparse.ArgumentTypeError(wrong) from None
+    return left, top, width, height
+
+
 def add_common(parser: argparse.ArgumentParser) -> None:
     """The options of every command that runs a model on images."""
     devices, device = ("auto", "cpu", "cuda", "mps"), "processor (default: a GPU if there is one)"

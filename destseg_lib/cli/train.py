@@ -8,6 +8,7 @@ import re
 from dataclasses import replace
 from operator import attrgetter
 from pathlib import Path
+from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from destseg_lib.cli.mode import default_teacher, defaults
@@ -25,6 +26,9 @@ from destseg_lib.runs.train import TrainingJob, train_and_calibrate
 # of the value and the words to choose from are read from the configuration.
 SETTINGS = {
     "image_size": "side of the images, a multiple of 32 pixels",
+    "crop": "the part of each photograph to look at, in pixels: left,top,width,height",
+    "tiles": "look at it in N x N overlapping tiles of --image-size, so that small defects of a "
+    "large photograph keep their pixels (default: 1)",
     "batch_size": "images per step, 2 or more",
     "student.steps": "steps of the first phase",
     "segmentation.steps": "steps of the second phase",
@@ -172,6 +176,7 @@ def _add_settings(group: argparse._ArgumentGroup, settings: dict[str, str]) -> N
         kind: Any = TrainingConfig
         for part in name.split("."):
             kind = get_type_hints(kind)[part]
+        kind = get_args(kind)[0] if get_origin(kind) is UnionType else kind
         details: dict[str, Any] = {"type": float, "metavar": "F"}
         if kind is bool:
             details = {"action": "store_const", "const": False}

@@ -28,9 +28,10 @@ from destseg_lib.evaluation.tested import GOOD, score_test_images
 from destseg_lib.files.outputs import is_inside, outputs
 from destseg_lib.images.folders import Category, find_categories
 from destseg_lib.images.load import white_level_advice
-from destseg_lib.runs.exported import AnyRun
+from destseg_lib.runs.exported import AnyRun, looking_at
 from destseg_lib.runs.provenance import provenance
 from destseg_lib.runs.run import CONFIG, READ, load_run
+from destseg_lib.runs.tiles import map_size
 from destseg_lib.threshold import apply_threshold, threshold_at
 
 COMMAND = "evaluate"  # as the lists of written files name it
@@ -49,6 +50,8 @@ def evaluate_category(
     save: Callable[[Evaluation], None] | None = None,
 ) -> Evaluation:
     """Measure a run on a category's test images, at 256 pixels for any size it was trained at.
+
+    With tiles it is measured on the stitched maps, at their size.
 
     Args:
         run: the trained model.
@@ -102,6 +105,7 @@ def evaluate_category(
             for defect, found in zip(defects, of_defects, strict=True)
         },
         regions=final["regions"],
+        metric_size=map_size(run.config),
         regions_before_resizing=tested.regions_before,
         regions_lost=tested.regions_lost,
         skipped=[skipped_file(path, why, category.root) for path, why in skipped or ()],
@@ -129,6 +133,8 @@ def evaluate(
     *,
     device: torch.device | None = None,
     fpr: float | None = None,
+    crop: tuple[int, int, int, int] | None = None,
+    tiles: int | None = None,
     figures: Path | None = None,
     json: Path | None = None,
     overwrite: bool = False,
@@ -143,6 +149,8 @@ def evaluate(
         data: one category, or a folder of them.
         device: None chooses.
         fpr: like the options not described here, as ``evaluate_category`` takes it.
+        crop: another part than the run's own, as ``looking_at`` takes it.
+        tiles: the same for tiles.
         figures: a folder for one PNG per category.
         json: a file for the results; after each category it is written with those so far.
         overwrite: replace files that are not from an earlier evaluation; never one that is read.
@@ -179,8 +187,9 @@ def evaluate(
             file.write_json(results().to_dict())
 
     for category in categories:
+        trained = run if isinstance(run, AnyRun) else load_run(folders[category.name], device)
         evaluate_category(
-            run if isinstance(run, AnyRun) else load_run(folders[category.name], device),
+            looking_at(trained, crop, tiles),
             category,
             fpr=fpr,
             figure=None if figures is None else figures / f"{category.name}.png",

@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import distance_transform_edt
 
-from destseg_lib.config import METRIC_SIZE
+from destseg_lib.config import ModelConfig
 from destseg_lib.evaluation.tables import shown
 from destseg_lib.files.outputs import Outputs
+from destseg_lib.fusion import largest_distance
 from destseg_lib.images.folders import TestImage
-from destseg_lib.images.read import WHITE, image_size, read_image, read_mask
+from destseg_lib.images.read import View, read_image, read_mask, view_size
 from destseg_lib.runs.exported import AnyRun
+from destseg_lib.runs.tiles import decoded_size, map_size
 from destseg_lib.threshold import Threshold
 
 LONGEST_SIDE = 1024
@@ -31,6 +33,8 @@ SHOWN = 3  # cases of each kind in a sheet
 # light rim keeps it visible on dark photographs and on red ones.
 LINE, RIM = (0xD5, 0x5E, 0x00), (0xFF, 0xFF, 0xFF)
 HEAT = "inferno"  # perceptually uniform: equal steps of the map look equal
+
+IMAGE_DESCRIPTION = 270  # the TIFF tag
 
 Picture = NDArray[np.uint8]
 Map = NDArray[np.float32]
@@ -49,17 +53,17 @@ class Case(NamedTuple):
     threshold: float | None
 
 
-def read_photograph(path: Path, longest: int = LONGEST_SIDE, white: int = WHITE) -> Picture:
-    """Decode a photograph in its own aspect and orientation, (H, W, 3) with no side over a limit.
+def read_photograph(path: Path, longest: int = LONGEST_SIDE, view: View | None = None) -> Picture:
+    """Decode what is looked at in its own aspect and orientation, (H, W, 3), no side over a limit.
 
     Raises:
         DeSTSegError: as ``read_image``.
     """
-    width, height = image_size(path)
+    width, height = view_size(path, view or View())
     shrink = min(1.0, longest / max(width, height))
     shape = max(1, round(shrink * width)), max(1, round(shrink * height))
     # Decoded to a square, like everything else, but no smaller than the picture in either way.
-    square = Image.fromarray(read_image(path, max(shape), white))
+    square = Image.fromarray(read_image(path, max(shape), view))
     return np.array(square.resize(shape, Image.Resampling.BILINEAR))
 
 
@@ -69,12 +73,9 @@ def outline(photo: Picture, anomaly_map: Map, threshold: float) -> Picture:
     The line runs outside of the defect, so that it hides nothing of it; at the photo's edge inside.
     """
     picture = photo.copy()
-    if not (anomaly_map > threshold).any():
+    above = marked(anomaly_map, threshold, photo.shape)
+    if not above.any():
         return picture
-    above = _resized(anomaly_map, photo.shape) > threshold
-    if not above.any():  # a peak of a few pixels can drown in resizing
-        y, x = np.unravel_index(np.argmax(anomaly_map), anomaly_map.shape)
-        above[y * photo.shape[0] // len(anomaly_map), x * photo.shape[1] // len(anomaly_map)] = True
     width = max(2, round(max(photo.shape) / 250))
     rim = max(1, width // 2)
     away = distance_transform_edt(~above)
@@ -84,6 +85,15 @@ def outline(photo: Picture, anomaly_map: Map, threshold: float) -> Picture:
     border[width:-width, width:-width] = False
     picture[line | (above & border)] = LINE
     return picture
+
+
+def marked(anomaly_map: Map, threshold: float, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Where a map (S, S), brought to ``shape`` (H, W), exceeds the threshold: (H, W)."""
+    above = _resized(anomaly_map, shape) > threshold
+    if not above.any() and (anomaly_map > threshold).any():  # a small peak can drown in resizing
+        y, x = np.unravel_index(np.argmax(anomaly_map), anomaly_map.shape)
+        above[y * shape[0] // len(anomaly_map), x * shape[1] // len(anomaly_map)] = True
+    return above
 
 
 def heat(anomaly_map: Map, shape: tuple[int, ...], scale: float = 1.0) -> Picture:
@@ -119,17 +129,44 @@ def write_overlay(
     anomaly_map: Map,
     threshold: float | None,
     scale: float,
-    white: int = WHITE,
+    view: View | None = None,
 ) -> None:
     """Read a photograph and write its overlay as PNG.
 
     Raises:
         DeSTSegError: the photograph cannot be read or the overlay not written.
     """
-    picture = read_photograph(photograph, white=white)
+    picture = read_photograph(photograph, view=view)
     picture = overlay(picture, anomaly_map, threshold, scale=scale)
     # A picture that a power cut takes is drawn again; forcing each to the disk would take long.
     outputs.write(name, lambda file: Image.fromarray(picture).save(file, "PNG"), sync=False)
+
+
+def write_map(outputs: Outputs, name: str, anomaly_map: Map, top: float) -> None:
+    """Write a map (S, S) as a TIFF of 16 bits, 65535 for ``top``, which its description names.
+
+    Raises:
+        DeSTSegError: as ``Outputs.write``.
+    """
+    levels = np.round(np.clip(anomaly_map / top, 0, 1) * 65535).astype(np.uint16)
+    tags = {IMAGE_DESCRIPTION: f"anomaly map: value * {top:g} / 65535"}
+    picture = Image.fromarray(levels)
+    outputs.write(name, lambda f: picture.save(f, "TIFF", tiffinfo=tags), sync=False)
+
+
+def write_mask(
+    outputs: Outputs, name: str, anomaly_map: Map, threshold: float | None, size: tuple[int, int]
+) -> None:
+    """Write what is outlined, at the photograph's (width, height), as a PNG of 0 and 255.
+
+    Raises:
+        DeSTSegError: as ``Outputs.write``.
+    """
+    above = np.zeros(size[::-1], bool)
+    if threshold is not None:
+        above = marked(anomaly_map, threshold, above.shape)
+    picture = Image.fromarray(np.where(above, np.uint8(255), np.uint8(0)))
+    outputs.write(name, lambda file: picture.save(file, "PNG"), sync=False)
 
 
 def overlay_names(paths: Sequence[Path]) -> list[str]:
@@ -158,6 +195,13 @@ def heat_scale(run: AnyRun, threshold: Threshold | None) -> float:
     if run.config.model.segmentation or threshold is None or threshold.value <= 0:
         return 1.0
     return 2 * threshold.value  # cosine distances have no natural top
+
+
+def largest_value(config: ModelConfig) -> float:
+    """The largest value that a model's final map can have: 1 after a segmentation network."""
+    if config.segmentation:
+        return 1.0
+    return largest_distance(len(config.levels), config.student_map)
 
 
 def pick_cases(
@@ -191,14 +235,14 @@ def pick_cases(
         image, score = images[index], scores[index]
         truth = None if labels[index] else np.zeros((1, 1), np.uint8)
         if image.mask is not None:
-            truth = read_mask(image.mask, METRIC_SIZE).pixels
-        pixels = read_image(image.path, run.config.image_size, run.white_level)[None]
+            truth = read_mask(image.mask, map_size(run.config), view=run.view).pixels
+        pixels = read_image(image.path, decoded_size(run.config), run.view)[None]
         maps = next(run.maps(pixels))
         above = threshold is not None and score > threshold.value
         cases.append(
             Case(
                 f"{kind}\n{image.defect}/{image.path.stem}\nscore {score:.3f}",
-                read_photograph(image.path, CASE_SIDE, run.white_level),
+                read_photograph(image.path, CASE_SIDE, run.view),
                 truth,
                 maps.final[0],
                 threshold.value if threshold is not None and above else None,

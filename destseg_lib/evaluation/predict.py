@@ -6,7 +6,8 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice, repeat
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,14 +17,23 @@ from tqdm.auto import tqdm
 
 from destseg_lib.config import TOP_PIXELS
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.evaluation.pictures import heat_scale, overlay_names, write_overlay
+from destseg_lib.evaluation.pictures import (
+    heat_scale,
+    largest_value,
+    overlay_names,
+    write_map,
+    write_mask,
+    write_overlay,
+)
 from destseg_lib.files.outputs import Outputs, identity, outputs, written
 from destseg_lib.images.folders import find_images
 from destseg_lib.images.load import chunks, decode_files, white_level_advice
+from destseg_lib.images.read import view_size
 from destseg_lib.metrics import image_scores
 from destseg_lib.model import PredictedMaps
 from destseg_lib.runs.checkpoint import interrupts_wait
 from destseg_lib.runs.exported import AnyRun
+from destseg_lib.runs.tiles import decoded_size
 from destseg_lib.threshold import (
     Threshold,
     broken_promise,
@@ -65,11 +75,11 @@ def score_files(
     Raises:
         DeSTSegError: a file is unreadable and ``skipped`` is None, or no file is readable.
     """
-    paths, size, errors = tuple(paths), run.config.image_size, list[str]()
+    paths, size, errors = tuple(paths), decoded_size(run.config), list[str]()
     with tqdm(total=len(paths), desc=description, unit="image", disable=not progress) as bar:
         for chunk in chunks(len(paths), size):
             images: dict[int, NDArray[np.uint8]] = {}
-            decoded = decode_files([paths[index] for index in chunk], size, run.white_level)
+            decoded = decode_files([paths[index] for index in chunk], size, run.view)
             for index, image in zip(chunk, decoded, strict=True):
                 if not isinstance(image, DeSTSegError):
                     images[index] = image
@@ -128,6 +138,7 @@ def predict(
     fpr: float | None = None,
     good: Sequence[Path] = (),
     skip_unreadable: bool = False,
+    maps: bool = False,
     overwrite: bool = False,
     progress: bool = True,
 ) -> list[dict[str, Any]]:
@@ -142,6 +153,8 @@ def predict(
         fpr: false-positive rate of the threshold, as ``threshold_at`` takes it.
         good: more good images to calibrate on, none of which was trained on.
         skip_unreadable: print unreadable files and go on.
+        maps: also write each map to ``maps`` in the folder, as a TIFF of 16 bits, and what is
+            outlined to ``masks``, as a PNG of 0 and 255 at the photograph's size.
         overwrite: replace files in ``out`` that no earlier call wrote; never one of ``paths``.
         progress: show bars.
 
@@ -159,11 +172,19 @@ def predict(
     names = overlay_names(paths)
     read = (*paths, *good)
     made = outputs(out, [SCORES, *names], read, by="predict", overwrite=overwrite)
+    extra: tuple[Outputs, Outputs] | None = None
+    if maps:
+        tiffs = [Path(name).with_suffix(".tif").name for name in names]
+        extra = (
+            outputs(out / "maps", tiffs, read, by="predict", overwrite=overwrite),
+            outputs(out / "masks", names, read, by="predict", overwrite=overwrite),
+        )
     if fpr is not None:
         place_of(fpr, len(run.calibration_scores) + len(good))  # before the work, not after it
     if advice := white_level_advice(paths, run.white_level):
         print(advice)
-    made.prepare()
+    for folder in (made, *(extra or ())):
+        folder.prepare()
     made.write_json(SCORES, [])
     skipped: list[tuple[Path, str]] | None = [] if skip_unreadable else None
     more = score_files(
@@ -175,7 +196,8 @@ def predict(
     rows: list[dict[str, Any]] = []
     try:
         batches = score_files(run, paths, skipped=skipped, progress=progress)
-        _write_overlays(run, batches, rows, paths, names, made, threshold)
+        write = _Pictures(run, made, extra, heat_scale(run, threshold))
+        _write_pictures(batches, rows, paths, names, write, threshold)
     finally:
         made.write_json(SCORES, rows)
         for path, why in skipped or ():
@@ -188,30 +210,46 @@ def predict(
     return rows
 
 
-def _write_overlays(
-    run: AnyRun,
+@dataclass(frozen=True)
+class _Pictures:
+    """Writes the pictures of one photograph: the overlay, and with ``extra`` its map and mask."""
+
+    run: AnyRun
+    overlays: Outputs
+    extra: tuple[Outputs, Outputs] | None
+    scale: float
+
+    def __call__(
+        self, name: str, path: Path, anomaly_map: NDArray[np.float32], threshold: float | None
+    ) -> None:
+        write_overlay(self.overlays, name, path, anomaly_map, threshold, self.scale, self.run.view)
+        if self.extra is not None:
+            maps, masks = self.extra
+            tiff = Path(name).with_suffix(".tif").name
+            write_map(maps, tiff, anomaly_map, largest_value(self.run.config.model))
+            write_mask(masks, name, anomaly_map, threshold, view_size(path, self.run.view))
+
+
+def _write_pictures(
     batches: Iterator[ScoredBatch],
     rows: list[dict[str, Any]],
     paths: tuple[Path, ...],
     names: list[str],
-    made: Outputs,
+    write: _Pictures,
     threshold: Threshold | None,
 ) -> None:
-    """Append each image's row of ``scores.json`` once its overlay is written."""
+    """Append each image's row of ``scores.json`` once its pictures are written."""
     value = None if threshold is None else threshold.value
     saved = time.monotonic()
     with interrupts_wait() as stop, ThreadPoolExecutor() as pool:
         for batch in batches:
             anomalous = [None if value is None else bool(score > value) for score in batch.scores]
             drawn = pool.map(
-                write_overlay,
-                repeat(made),
+                write,
                 [names[i] for i in batch.indices],
                 [paths[i] for i in batch.indices],
                 batch.maps.final,
                 [value if found else None for found in anomalous],
-                repeat(heat_scale(run, threshold)),
-                repeat(run.white_level),
             )
             for i, score, found, _ in zip(
                 batch.indices, batch.scores, anomalous, drawn, strict=True
@@ -220,10 +258,11 @@ def _write_overlays(
                 rows.append({**row, "threshold": value, "anomalous": found})
             if stop():
                 raise KeyboardInterrupt(
-                    f"stopped; {made.folder / SCORES} holds {len(rows)} of {len(paths)} images"
+                    f"stopped; {write.overlays.folder / SCORES} holds {len(rows)} of "
+                    f"{len(paths)} images"
                 )
             if time.monotonic() - saved > SAVE_EVERY:
-                made.write_json(SCORES, rows)
+                write.overlays.write_json(SCORES, rows)
                 saved = time.monotonic()
 
 

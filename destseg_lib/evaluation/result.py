@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from destseg_lib.config import METRIC_SIZE, TOP_PIXELS, TrainingConfig, config_to_dict
+from destseg_lib.config import TOP_PIXELS, TrainingConfig, config_to_dict
 from destseg_lib.threshold import AppliedThreshold
 
 
@@ -94,7 +94,7 @@ class Evaluation:
     regions_before_resizing: int
     regions_lost: int
     skipped: list[SkippedFile]
-    metric_size: int = METRIC_SIZE
+    metric_size: int
     top_pixels: int = TOP_PIXELS
     threshold: AppliedThreshold | None
     teacher: str
@@ -152,7 +152,7 @@ class Summary:
         return {
             "categories": {e.category: e.to_dict() for e in self.evaluations},
             "mean": {**_maps_to_dict(self), "reasons": reasons},
-            "metric_size": METRIC_SIZE,
+            "metric_size": self.evaluations[0].metric_size,
             "top_pixels": TOP_PIXELS,
             "provenance": self.evaluations[-1].provenance,
         }

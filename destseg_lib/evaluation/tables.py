@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple
 
-from destseg_lib.config import METRIC_SIZE
 from destseg_lib.evaluation.result import Evaluation, MapMetrics, Summary
 from destseg_lib.threshold import broken_promise
 
@@ -29,13 +28,14 @@ def results_table(results: Evaluation | Summary) -> str:
     rows: list[tuple[str, Evaluation | Summary]] = [(e.category, e) for e in evaluations]
     if isinstance(results, Summary):
         rows.append(("mean", results))
+    sizes = dict.fromkeys(str(evaluation.metric_size) for evaluation in evaluations)
     width = max(len("category"), *(len(name) for name, _ in rows))
     lines = [f"{'category':<{width}}  {'map':<16}  " + "  ".join(METRIC_TITLES.values())]
     for name, result in rows:
         student = "distance sum" if result.summed else "distance product"
         lines.append(f"{name:<{width}}  {'final':<16}  {_cells(result.final)}")
         lines.append(f"{'':<{width}}  {student:<16}  {_cells(result.student)}")
-    lines.append(f"in %, at {METRIC_SIZE} pixels")
+    lines.append(f"in %, at {' and '.join(sizes)} pixels")
     lines += [f"{e.category}: {note}" for e in evaluations for note in _notes(e)]
     return "\n".join(lines)
 
@@ -69,7 +69,7 @@ def _notes(evaluation: Evaluation) -> list[str]:
     if evaluation.regions_lost:
         notes.append(
             f"{evaluation.regions_lost} of {evaluation.regions_before_resizing} regions were lost "
-            f"in resizing the masks to {METRIC_SIZE} pixels"
+            f"in resizing the masks to {evaluation.metric_size} pixels"
         )
     if evaluation.error_bounds is not None:  # streamed
         bounds = [bound for bound in astuple(evaluation.error_bounds[0]) if bound is not None]

@@ -9,7 +9,7 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from destseg_lib.config import METRIC_SIZE, TOP_PIXELS
+from destseg_lib.config import TOP_PIXELS
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.evaluation.predict import score_files
 from destseg_lib.evaluation.streaming import ExactMetrics, StreamingMetrics
@@ -17,6 +17,7 @@ from destseg_lib.images.folders import Category, TestImage
 from destseg_lib.images.read import Mask, image_size, read_mask
 from destseg_lib.metrics import image_scores
 from destseg_lib.runs.exported import AnyRun
+from destseg_lib.runs.tiles import map_size
 
 # Both maps and the mask are kept (9 bytes); one map at a time is put together with its masks (5),
 # and the metrics keep sorted scores and numbered regions of it (16).
@@ -27,8 +28,8 @@ GOOD = "good"  # the name of normal images' folder, where defective ones have a 
 class Tested:
     """Metrics of both maps and of each defect type, fed one test image at a time."""
 
-    def __init__(self, category: Category, memory_share: float) -> None:
-        needed = len(category.test) * METRIC_SIZE**2 * BYTES_PER_PIXEL
+    def __init__(self, category: Category, size: int, memory_share: float) -> None:
+        needed = len(category.test) * size**2 * BYTES_PER_PIXEL
         available = psutil.virtual_memory().available
         self.exact = not category.has_masks or needed <= memory_share * available
         new = ExactMetrics if self.exact else StreamingMetrics
@@ -79,8 +80,9 @@ def score_test_images(
     Raises:
         DeSTSegError: an unreadable image or mask, or nothing is left of them.
     """
-    tested = Tested(category, memory_share)
-    empty = Mask(np.zeros((METRIC_SIZE, METRIC_SIZE), np.uint8), 0, 0)
+    size = map_size(run.config)
+    tested = Tested(category, size, memory_share)
+    empty = Mask(np.zeros((size, size), np.uint8), 0, 0)
     empty_masks: list[Path] = []
     paths, name = [image.path for image in category.test], f"testing {category.name}"
     for batch in score_files(run, paths, skipped=skipped, progress=progress, description=name):
@@ -90,7 +92,7 @@ def score_test_images(
             mask = empty if category.has_masks else None  # a good image has nothing to mark
             try:
                 if image.mask is not None:
-                    mask = read_mask(image.mask, METRIC_SIZE, image_size(image.path))
+                    mask = read_mask(image.mask, size, image_size(image.path), run.view)
                     if not mask.regions_before:
                         empty_masks.append(image.mask)
             except DeSTSegError as error:

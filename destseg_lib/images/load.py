@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.files import PARTIAL, read_json, write_json
-from destseg_lib.images.read import WHITE, brightest, read_image
+from destseg_lib.images.read import WHITE, View, brightest, read_image
 
 _WORKERS = min(16, os.cpu_count() or 1)
 _AHEAD = 4 * _WORKERS  # decoded images that may wait for their turn
@@ -51,7 +51,7 @@ class _Task(NamedTuple):
     size: int
     skip_unreadable: bool
     bar: tqdm[None]
-    white: int
+    view: View
 
 
 _Unreadable = dict[int, str]  # from a file's place among the paths to the reason
@@ -66,14 +66,14 @@ def load_images(
     skip_unreadable: bool = False,
     progress: bool = True,
     description: str = "decoding",
-    white: int = WHITE,
+    view: View | None = None,
 ) -> ImageSet:
     """Decode images once, in parallel, to (N, size, size, 3) uint8.
 
     If they need more than ``memory_share`` of the available memory they are kept in a
     memory-mapped file under ``cache_dir`` (default: the platform's cache folder). A later call
     with the same unchanged files reuses this file, or continues it if the first was interrupted.
-    ``white`` is what is white in 16-bit images.
+    ``view`` says how a file becomes pixels.
 
     Raises:
         DeSTSegError: no paths, an unreadable file (unless ``skip_unreadable``), no readable file,
@@ -86,7 +86,7 @@ def load_images(
         raise DeSTSegError(f"The image size is {size}, expected a positive number of pixels.")
     shape = (len(paths), size, size, 3)
     with tqdm(total=len(paths), desc=description, unit="image", disable=not progress) as bar:
-        task = _Task(paths, size, skip_unreadable, bar, white)
+        task = _Task(paths, size, skip_unreadable, bar, view or View())
         if np.prod(shape) <= memory_share * psutil.virtual_memory().available:
             pixels, unreadable = np.empty(shape, np.uint8), _Unreadable()
             for row, image in enumerate(_readable(task, range(len(paths)), unreadable)):
@@ -103,7 +103,7 @@ def load_images(
 
 
 def decode_files(
-    paths: Sequence[Path], size: int, white: int = WHITE
+    paths: Sequence[Path], size: int, view: View | None = None
 ) -> Iterator[NDArray[np.uint8] | DeSTSegError]:
     """Yield each file's (size, size, 3) image, or the error if it is unreadable, in order.
 
@@ -112,7 +112,7 @@ def decode_files(
 
     def image_or_error(path: Path) -> NDArray[np.uint8] | DeSTSegError:
         try:
-            return read_image(path, size, white)
+            return read_image(path, size, view)
         except DeSTSegError as error:
             return error
 
@@ -186,7 +186,7 @@ def _readable(
     task: _Task, indices: Sequence[int], unreadable: _Unreadable
 ) -> Iterator[NDArray[np.uint8]]:
     """Decode some of the files; those to skip are added to ``unreadable``."""
-    images = decode_files([task.paths[index] for index in indices], task.size, task.white)
+    images = decode_files([task.paths[index] for index in indices], task.size, task.view)
     for index, image in zip(indices, images, strict=True):
         task.bar.update()
         if not isinstance(image, DeSTSegError):
@@ -268,8 +268,9 @@ def _earlier_progress(array: Path, note: Path) -> tuple[int, _Unreadable]:
 
 def _key(task: _Task) -> str:
     """Hash what decoding depends on: which files in which order, their size and date, ``size``."""
-    white = "" if task.white == WHITE else f" {task.white}"
-    digest = hashlib.sha256(f"{_FORMAT} {task.size}{white}".encode())
+    view = "" if task.view.white == WHITE else f" {task.view.white}"
+    view += "" if task.view.crop is None else f" {task.view.crop}"
+    digest = hashlib.sha256(f"{_FORMAT} {task.size}{view}".encode())
     for path in task.paths:
         try:
             status = path.stat()

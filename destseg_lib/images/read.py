@@ -6,6 +6,7 @@ import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
@@ -31,6 +32,20 @@ _MOST_CLASSES = 16
 _NOISE = 32  # JPEG's ringing around a mask's regions stays below it
 
 
+@dataclass(frozen=True)
+class View:
+    """How a photograph becomes pixels.
+
+    Attributes:
+        white: what is white in a 16-bit image.
+        crop: the part that is looked at: left, top, width and height, in pixels of the photograph
+            as displayed; None is all of it.
+    """
+
+    white: int = WHITE
+    crop: tuple[int, int, int, int] | None = None
+
+
 class Mask(NamedTuple):
     """A ground-truth mask.
 
@@ -43,23 +58,27 @@ class Mask(NamedTuple):
     regions_after: int
 
 
-def read_image(path: Path, size: int, white: int = WHITE) -> NDArray[np.uint8]:
+def read_image(path: Path, size: int, view: View | None = None) -> NDArray[np.uint8]:
     """Decode one image to (size, size, 3) uint8 RGB, squashed to a square with antialiasing.
 
-    The EXIF orientation is applied, transparent pixels become white, and 16-bit grey is scaled
-    from 0..``white`` to 0..255; brighter values become 255. The squash is the paper's (section 4.2:
-    all images are resized to 256x256).
+    The EXIF orientation is applied, the part that the view names is cut out, transparent pixels
+    become white, and 16-bit grey is scaled from 0..``view.white`` to 0..255; brighter values become
+    255. The squash is the paper's (section 4.2: all images are resized to 256x256).
 
     Raises:
-        DeSTSegError: the file cannot be read completely, is too large, or has an unsupported mode.
+        DeSTSegError: the file cannot be read completely, is too large, has an unsupported mode, or
+            does not contain the part.
     """
+    view = view or View()
     with _opened(path, "image") as image:
-        rgb = _decode(image, path, "white", white)
+        rgb = _cropped(_decode(image, path, "white", view.white), path, view)
         resized = rgb.resize((size, size), Image.Resampling.BILINEAR)
         return np.array(resized, dtype=np.uint8)
 
 
-def read_mask(path: Path, size: int, image_size: tuple[int, int] | None = None) -> Mask:
+def read_mask(
+    path: Path, size: int, image_size: tuple[int, int] | None = None, view: View | None = None
+) -> Mask:
     """Decode one ground-truth mask to (size, size) 0/1 and count its regions before and after.
 
     A pixel that is at least half as bright as white is defective. Where a mask holds classes (few
@@ -71,6 +90,7 @@ def read_mask(path: Path, size: int, image_size: tuple[int, int] | None = None) 
         path: any image.
         size: side of the square result in pixels.
         image_size: (width, height) of the image the mask belongs to, or None not to compare.
+        view: of its image; the same part is cut out.
 
     Raises:
         DeSTSegError: the file is unreadable, its size differs from ``image_size``, or it has dark
@@ -84,7 +104,7 @@ def read_mask(path: Path, size: int, image_size: tuple[int, int] | None = None) 
         if image_size is not None and rgb.size != image_size:
             raise size_mismatch(path, rgb.size, image_size)
         # The brightest channel, because a mask painted in pure red is as good as a white one.
-        values = np.asarray(rgb).max(axis=2)
+        values = np.asarray(_cropped(rgb, path, view or View())).max(axis=2)
     if _holds_classes(values, path, lossy):
         values = np.where(values > 0, np.uint8(255), np.uint8(0))
     shades = values.astype(np.float32) / 255
@@ -120,6 +140,15 @@ def image_size(path: Path) -> tuple[int, int]:
             image.load()  # Pillow turns a TIFF itself, but only when it is loaded
             return image.size
         return image.size[::-1] if _orientation(image) >= 5 else image.size
+
+
+def view_size(path: Path, view: View) -> tuple[int, int]:
+    """Return (width, height) of the part of an image that is looked at.
+
+    Raises:
+        DeSTSegError: as ``image_size``.
+    """
+    return image_size(path) if view.crop is None else view.crop[2:]
 
 
 def size_mismatch(mask: Path, found: tuple[int, int], expected: tuple[int, int]) -> DeSTSegError:
@@ -242,6 +271,19 @@ def _decode(image: Image.Image, path: Path, background: str, white: int) -> Imag
         colour = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", colour.size, background), colour)
     return image.convert("RGB")
+
+
+def _cropped(image: Image.Image, path: Path, view: View) -> Image.Image:
+    if view.crop is None:
+        return image
+    left, top, width, height = view.crop
+    if left + width > image.width or top + height > image.height:
+        raise DeSTSegError(
+            f"The part {left},{top},{width},{height} of the image {path} was asked for, but it is "
+            f"only {image.width}x{image.height} pixels. Take photographs of one size, or give "
+            "another --crop."
+        )
+    return image.crop((left, top, left + width, top + height))
 
 
 def _from_16bit(image: Image.Image, path: Path, background: str, white: int) -> Image.Image:

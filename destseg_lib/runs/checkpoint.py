@@ -13,7 +13,7 @@ from types import FrameType
 import torch
 
 from destseg_lib.batches import TrainingImages
-from destseg_lib.config import TrainingConfig, config_to_dict
+from destseg_lib.config import TrainingConfig, config_from_dict, config_to_dict
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.files import remove_partial_files, write_whole
 from destseg_lib.model import DeSTSeg
@@ -137,7 +137,7 @@ def load_checkpoint(path: Path, model: DeSTSeg, config: TrainingConfig) -> Train
             f"{path} is not a checkpoint of this version of destseg_lib; delete it and --resume "
             "will train this run from its beginning"
         )
-    if json.loads(content["config"]) != json.loads(json.dumps(config_to_dict(config))):
+    if config_from_dict(json.loads(content["config"])) != config:
         raise DeSTSegError(
             f"{path} was written under another configuration than this run's; give the options "
             "that it was started with, or another --out"

@@ -7,7 +7,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from destseg_lib.config import TrainingConfig, config_from_dict
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.images.read import WHITE
+from destseg_lib.images.read import WHITE, View
 from destseg_lib.model import PREDICTION_BATCH, PredictedMaps
 from destseg_lib.runs.run import Run
+from destseg_lib.runs.tiles import tiled_maps
 
 Runtime = Literal["onnxruntime", "openvino"]
 Compute = Callable[[NDArray[np.uint8]], list[NDArray[np.float32]]]  # images to ``OUTPUTS``
@@ -46,14 +47,39 @@ class ExportedRun:
         """Where it is computed."""
         return torch.device("cpu")
 
+    @property
+    def view(self) -> View:
+        """How photographs become the pixels of this file."""
+        return View(self.white_level, self.config.crop)
+
     def maps(self, pixels: NDArray[np.uint8]) -> Iterator[PredictedMaps]:
-        """Maps (N, 256, 256) of images (N, S, S, 3) at the file's size, one batch per iteration."""
+        """Maps of images at the file's size, as those of a ``Run``."""
+        return tiled_maps(self._maps, pixels, self.config.tiles)
+
+    def _maps(self, pixels: NDArray[np.uint8]) -> Iterator[PredictedMaps]:
         for start in range(0, len(pixels), PREDICTION_BATCH):
             final, student, *_ = self.compute(pixels[start : start + PREDICTION_BATCH])
             yield PredictedMaps(final, student)
 
 
 AnyRun = Run | ExportedRun
+
+
+def looking_at(
+    run: AnyRun, crop: tuple[int, int, int, int] | None = None, tiles: int | None = None
+) -> AnyRun:
+    """A run that looks at another part of photographs, or in other tiles, than it was trained on.
+
+    Its scores of held-out images belong to the other look, so that a threshold must come from good
+    images given with it.
+
+    Raises:
+        DeSTSegError: ``crop`` or ``tiles`` is out of range.
+    """
+    config = replace(run.config, crop=crop or run.config.crop, tiles=tiles or run.config.tiles)
+    if config == run.config:
+        return run
+    return replace(run, config=config, calibration_scores=())
 
 
 def load_exported(path: Path, runtime: Runtime = "onnxruntime") -> ExportedRun:

@@ -10,24 +10,33 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from destseg_lib.runs.tiles import cut
 from destseg_lib.textures import procedural_textures
 
 PROCEDURAL_TEXTURES = 512
 
 
 class Selection:
-    """Rows of an image array without copying it: the array may be larger than memory."""
+    """Rows of an image array without copying it: the array may be larger than memory.
 
-    def __init__(self, pixels: NDArray[np.uint8], rows: NDArray[np.int64]) -> None:
+    With ``tiles``, the T x T tiles of each of these rows, one after another.
+    """
+
+    def __init__(self, pixels: NDArray[np.uint8], rows: NDArray[np.int64], tiles: int = 1) -> None:
         self.pixels = pixels
         self.rows = rows
+        self.tiles = tiles
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.rows) * self.tiles**2
 
     def __getitem__(self, index: NDArray[np.int64]) -> NDArray[np.uint8]:
-        chosen: NDArray[np.uint8] = self.pixels[self.rows[index]]
-        return chosen
+        rows, places = np.divmod(index, self.tiles**2)
+        chosen: NDArray[np.uint8] = self.pixels[self.rows[rows]]
+        if self.tiles == 1:
+            return chosen
+        pairs = zip(chosen, places, strict=True)
+        return np.concatenate([cut(image[None], self.tiles, int(place)) for image, place in pairs])
 
 
 def hold_out(count: int, share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -25,9 +25,10 @@ from destseg_lib.config import TrainingConfig, config_from_dict, config_to_dict
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.files import read_json, write_json, write_whole
 from destseg_lib.files.outputs import Outputs, outputs
-from destseg_lib.images.read import WHITE
+from destseg_lib.images.read import WHITE, View
 from destseg_lib.model import DeSTSeg, PredictedMaps, predict_maps
 from destseg_lib.runs.provenance import provenance
+from destseg_lib.runs.tiles import tiled_maps
 from destseg_lib.teacher import Teacher, load_teacher, read_weights_file
 from destseg_lib.training import move_to_device
 
@@ -59,8 +60,19 @@ class Run:
         """Where the model is."""
         return next(self.model.student.parameters()).device
 
+    @property
+    def view(self) -> View:
+        """How photographs become the pixels of this run."""
+        return View(self.white_level, self.config.crop)
+
     def maps(self, pixels: NDArray[np.uint8]) -> Iterator[PredictedMaps]:
-        """Maps (N, 256, 256) of images (N, S, S, 3) at the run's size, one batch per iteration."""
+        """Maps (N, 256, 256) of images (N, S, S, 3) at the run's size, one batch per iteration.
+
+        With tiles, images and maps are as large as ``decoded_size`` and ``map_size`` say.
+        """
+        return tiled_maps(self._maps, pixels, self.config.tiles)
+
+    def _maps(self, pixels: NDArray[np.uint8]) -> Iterator[PredictedMaps]:
         return predict_maps(self.model, pixels, precision=self.config.precision, progress=False)
 
 

@@ -11,15 +11,17 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from tqdm.auto import tqdm
 
 from destseg_lib.batches import TrainingImages
-from destseg_lib.config import TrainingConfig
+from destseg_lib.config import TOP_PIXELS, TrainingConfig
 from destseg_lib.device import describe_device, resolve_device, resolve_precision
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.images.folders import Category, find_images
 from destseg_lib.images.load import ImageSet, load_images, white_level
-from destseg_lib.images.read import WHITE
-from destseg_lib.model import DeSTSeg, score_images
+from destseg_lib.images.read import WHITE, View
+from destseg_lib.metrics import image_scores
+from destseg_lib.model import DeSTSeg
 from destseg_lib.runs.budget import fit_to_budget, seconds_per_step
 from destseg_lib.runs.checkpoint import train_with_checkpoints
 from destseg_lib.runs.inputs import (
@@ -39,6 +41,7 @@ from destseg_lib.runs.run import (
     save_calibration,
     start_run,
 )
+from destseg_lib.runs.tiles import decoded_size
 from destseg_lib.teacher import load_teacher
 from destseg_lib.threshold import describe_held_out
 from destseg_lib.training import move_to_device, phase_config, phases_of
@@ -105,7 +108,8 @@ def train_and_calibrate(
     # A run of version 0.1 took 65535 for white whatever its images held.
     white = read_run(out)["inputs"].get("white_level", WHITE) if resumed else None
     white = white or white_level(category.train)
-    good = _decode(category.train, config.image_size, job, f"good images of {category.name}", white)
+    size, view = decoded_size(config), View(white, config.crop)
+    good = _decode(category.train, size, job, f"good images of {category.name}", view)
     textures, described = _textures(job, config)
     inputs = {
         "category": category.name,
@@ -120,7 +124,7 @@ def train_and_calibrate(
         ],
     }
     kept, held_out = hold_out(len(good), config.holdout, config.seed)
-    images = TrainingImages(Selection(good.pixels, kept), textures)
+    images = TrainingImages(Selection(good.pixels, kept, config.tiles), textures)
     model = DeSTSeg(teacher, config.model, torch.Generator().manual_seed(config.seed))
     model = move_to_device(model, device, compile_networks=job.compile_networks)
     if resumed:
@@ -141,16 +145,19 @@ def train_and_calibrate(
     )
     # The model as loaded from the folder: threshold and later scores come from the same one.
     run = load_run(out, device, calibrated=False)
-    scores = score_images(
-        run.model, good.pixels[held_out], precision=config.precision, progress=job.progress
-    )
-    save_calibration(out, scores.tolist())
+    bar = tqdm(total=len(held_out), desc="calibrating", unit="image", disable=not job.progress)
+    scores: list[float] = []
+    with bar:
+        for maps in run.maps(good.pixels[held_out]):
+            scores += image_scores(maps.final, TOP_PIXELS).tolist()
+            bar.update(len(maps.final))
+    save_calibration(out, scores)
     if advice := describe_held_out(len(scores)):
         print(advice)
 
 
 def _decode(
-    paths: tuple[Path, ...], size: int, job: TrainingJob, what: str, white: int
+    paths: tuple[Path, ...], size: int, job: TrainingJob, what: str, view: View
 ) -> ImageSet:
     images = load_images(
         paths,
@@ -158,7 +165,7 @@ def _decode(
         skip_unreadable=job.skip_unreadable,
         progress=job.progress,
         description=what,
-        white=white,
+        view=view,
     )
     for path, why in images.skipped:
         print(f"skipped {path}: {why}")
@@ -171,7 +178,7 @@ def _textures(job: TrainingJob, config: TrainingConfig) -> tuple[NDArray[np.uint
         drawn = draw_textures(config.image_size, config.seed)
         return drawn, {"textures": "procedural", "texture_images": len(drawn)}
     paths = find_images([job.textures])
-    images = _decode(paths, config.image_size, job, "textures", white_level(paths))
+    images = _decode(paths, config.image_size, job, "textures", View(white_level(paths)))
     return images.pixels, {
         "textures": job.textures.resolve().name,
         "texture_images": len(images),
@@ -233,9 +240,9 @@ def _summary(
         f"{held_out} of them held out for the threshold",
         f"teacher       {teacher}",
         f"textures      {inputs['textures']} ({inputs['texture_images']})",
-        f"recipe        {config.recipe}: {config.image_size} pixels, batches of "
-        f"{config.batch_size}, width {config.model.width:g}, rotation {config.rotation}, "
-        f"seed {config.seed}",
+        f"recipe        {config.recipe}: {config.image_size} pixels{_looked_at(config)}, "
+        f"batches of {config.batch_size}, width {config.model.width:g}, "
+        f"rotation {config.rotation}, seed {config.seed}",
         *(
             f"{phase:<13} {phase_config(config, phase).steps} steps of "
             f"{phase_config(config, phase).optimiser}"
@@ -249,3 +256,9 @@ def _summary(
             "or train with --holdout 0.1"
         )
     return "\n".join(lines)
+
+
+def _looked_at(config: TrainingConfig) -> str:
+    """The part and the tiles of each photograph, where it is not the whole in one."""
+    part = "" if config.crop is None else f" of the part {','.join(map(str, config.crop))}"
+    return part + (f" in {config.tiles} x {config.tiles} tiles" if config.tiles > 1 else "")

@@ -21,7 +21,7 @@ from destseg_lib.errors import DeSTSegError
 from destseg_lib.evaluation.evaluate import evaluate_category
 from destseg_lib.files import write_whole
 from destseg_lib.model import DeSTSeg
-from destseg_lib.runs.inputs import hold_out
+from destseg_lib.runs.inputs import Selection, hold_out
 from destseg_lib.runs.provenance import provenance
 from destseg_lib.runs.run import Run, trained_weights
 from destseg_lib.studies.study import TEACHER, Study
@@ -93,7 +93,7 @@ def run_trial(trial: Trial, bench: Workbench) -> dict[str, Any]:
     precision = resolve_precision(trial.config.precision, bench.device)
     config = replace(trial.config, precision=precision)
     images, teacher = training_images(trial, bench), bench.teacher(trial.teacher)
-    inputs = bench.same_inputs(trial.category, config.image_size, trial.textures, trial.teacher)
+    inputs = bench.same_inputs(trial.category, config, trial.textures, trial.teacher)
     model = DeSTSeg(teacher, config.model, torch.Generator().manual_seed(config.seed))
     model = move_to_device(model, bench.device)
     seconds = {"setup": round(time.perf_counter() - started, 2)}
@@ -115,7 +115,7 @@ def run_trial(trial: Trial, bench: Workbench) -> dict[str, Any]:
         **asdict(evaluation.final),
         "cosine_product": asdict(evaluation.student),
         "defects": {name: asdict(found) for name, found in evaluation.defects.items()},
-        "images": {"train": len(images.good), **asdict(evaluation.images)},
+        "images": {"train": len(images.good) // config.tiles**2, **asdict(evaluation.images)},
         "teacher": {"name": Path(trial.teacher).name, "fingerprint": teacher.fingerprint()},
         "textures": "procedural" if trial.textures is None else Path(trial.textures).name,
         "inputs": inputs,
@@ -133,7 +133,7 @@ def training_images(trial: Trial, bench: Workbench) -> TrainingImages:
         DeSTSegError: there are fewer good images than the trial asks for.
     """
     config, wanted = trial.config, trial.good_images
-    pixels = bench.good_images(trial.category, config.image_size)
+    pixels = bench.good_images(trial.category, config)
     kept, _ = hold_out(len(pixels), config.holdout, config.seed)
     if wanted is not None:
         if not 1 <= wanted <= len(kept):
@@ -144,7 +144,7 @@ def training_images(trial: Trial, bench: Workbench) -> TrainingImages:
         # The first of one shuffle, so that a smaller set is a part of a larger one.
         kept = np.sort(np.random.default_rng([config.seed, 7]).permutation(kept)[:wanted])
     textures = bench.textures(trial.textures, config.image_size, config.seed)
-    return TrainingImages(pixels[kept], textures)
+    return TrainingImages(Selection(pixels, kept, config.tiles), textures)
 
 
 def student_file(students: Path, trial: Trial) -> Path:
@@ -161,6 +161,8 @@ def _student_key(category: str, config: TrainingConfig, inputs: dict[str, Any]) 
         "category": category, "model": model, **inputs,
         **{key: values[key] for key in STUDENT_SETTINGS},
     }  # fmt: skip
+    if config.crop is not None or config.tiles > 1:  # else the key is that of version 0.1
+        decides |= {"crop": config.crop, "tiles": config.tiles}
     if not config.denoising:
         del decides["corruption"]  # an uncorrupted student never sees it
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]

@@ -12,13 +12,16 @@ import torch
 from filelock import FileLock
 from numpy.typing import NDArray
 
+from destseg_lib.config import TrainingConfig
 from destseg_lib.drawn import CATEGORIES
 from destseg_lib.drawn.dataset import write_category
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.files import read_json, write_json, write_whole
 from destseg_lib.images.folders import Category, find_category, find_images
 from destseg_lib.images.load import load_images, white_level
+from destseg_lib.images.read import View
 from destseg_lib.runs.inputs import draw_textures, fingerprint_pixels
+from destseg_lib.runs.tiles import decoded_size
 from destseg_lib.teacher import Teacher, load_teacher
 
 Pixels = NDArray[np.uint8]  # (N, S, S, 3), RGB
@@ -61,14 +64,16 @@ class Workbench:
             return found
         return find_category(write_category(name, self.world, progress=self.progress))
 
-    def good_images(self, name: str, size: int) -> Pixels:
-        """All good images of a category that may be trained on, (N, size, size, 3)."""
-        paths, white = self.category(name).train, self.white_level(name)
-        pixels: Pixels = self._once(("good", name, size), lambda: self._decode(paths, size, white))
+    def good_images(self, name: str, config: TrainingConfig) -> Pixels:
+        """All good images of a category that may be trained on, (N, C, C, 3)."""
+        paths, size = self.category(name).train, decoded_size(config)
+        view = View(self.white_level(name), config.crop)
+        key = ("good", name, size, config.crop)
+        pixels: Pixels = self._once(key, lambda: self._decode(paths, size, view))
         return pixels
 
     def same_inputs(
-        self, name: str, size: int, textures: str | None, teacher: str
+        self, name: str, config: TrainingConfig, textures: str | None, teacher: str
     ) -> dict[str, str]:
         """Fingerprints of what a trial works on, the same as those of the study's first trial.
 
@@ -78,8 +83,8 @@ class Workbench:
             DeSTSegError: images, textures or teacher are not those that the study began with.
         """
         found = self._once(
-            ("inputs", name, size, textures, teacher),
-            lambda: self._fingerprints(name, size, textures, teacher),
+            ("inputs", name, decoded_size(config), config.crop, textures, teacher),
+            lambda: self._fingerprints(name, config, textures, teacher),
         )
         self.students.mkdir(parents=True, exist_ok=True)
         file = self.students / "inputs.json"
@@ -96,16 +101,17 @@ class Workbench:
         return {what.partition(",")[0]: digest for what, digest in found.items()}
 
     def _fingerprints(
-        self, name: str, size: int, textures: str | None, teacher: str
+        self, name: str, config: TrainingConfig, textures: str | None, teacher: str
     ) -> dict[str, str]:
-        category = self.category(name)
+        category, size = self.category(name), config.image_size
+        part = "" if config.crop is None else f" of the part {config.crop}"
         tested = hashlib.sha256()
         for image in category.test:
             for path in filter(None, (image.path, image.mask)):
                 tested.update(path.read_bytes())
         found = {
-            f"good images, {name} at {size} pixels": fingerprint_pixels(
-                self.good_images(name, size)
+            f"good images, {name} at {decoded_size(config)} pixels{part}": fingerprint_pixels(
+                self.good_images(name, config)
             ),
             f"test images, {name}": tested.hexdigest()[:16],
             f"teacher, {Path(teacher).name}": self.teacher(teacher).fingerprint(),
@@ -127,7 +133,7 @@ class Workbench:
             return drawn
         paths = find_images([Path(str(folder))])
         key = ("textures", folder, size)
-        read: Pixels = self._once(key, lambda: self._decode(paths, size, white_level(paths)))
+        read: Pixels = self._once(key, lambda: self._decode(paths, size, View(white_level(paths))))
         return read
 
     def _once(self, key: object, make: Callable[[], Any]) -> Any:
@@ -135,11 +141,11 @@ class Workbench:
             self._kept[key] = make()
         return self._kept[key]
 
-    def _decode(self, paths: Sequence[Path], size: int, white: int) -> Pixels:
+    def _decode(self, paths: Sequence[Path], size: int, view: View) -> Pixels:
         if self.decoded is None:
-            return load_images(paths, size, progress=self.progress, white=white).pixels
+            return load_images(paths, size, progress=self.progress, view=view).pixels
         return load_images(
-            paths, size, cache_dir=self.decoded, memory_share=0.0, progress=False, white=white
+            paths, size, cache_dir=self.decoded, memory_share=0.0, progress=False, view=view
         ).pixels
 
     def _draw(self, size: int, seed: int) -> Pixels:
