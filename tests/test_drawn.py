@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from destseg_lib.drawn import CATEGORIES, component, connector, dataset, tablet
+from destseg_lib.drawn import AVAILABLE, CATEGORIES, component, connector, dataset, gravel, tablet
 from destseg_lib.drawn.category import DrawnCategory
 from destseg_lib.drawn.dataset import (
     ImageCounts,
@@ -33,8 +33,8 @@ from destseg_lib.images.folders import find_category
 from destseg_lib.images.read import read_mask
 
 SIZE = 128
-NAMES = [category.name for category in CATEGORIES]
-CASES = [(category.name, defect) for category in CATEGORIES for defect in category.defects]
+NAMES = [category.name for category in AVAILABLE]
+CASES = [(category.name, defect) for category in AVAILABLE for defect in category.defects]
 
 
 @cache
@@ -279,6 +279,28 @@ def test_a_nut_lies_any_way_round_but_is_always_whole():
     shares = [float((image.mean(axis=2) > 150).mean()) for image in good("nut", 96)]
     assert min(shares) > 0.05
     assert max(shares) / min(shares) < 2.5
+
+
+def test_gravel_is_a_photograph_whose_test_part_is_never_trained_on(monkeypatch):
+    """Where the part for training is painted black and the other white, so are the images."""
+    assert gravel.CATEGORY in AVAILABLE and gravel.CATEGORY not in CATEGORIES
+    painted = np.full((512, 512), 0.5, np.float32)
+    painted[:, :320], painted[:, 352:] = 0.2, 0.8
+    monkeypatch.setattr(gravel, "_photograph", lambda: painted)
+    counts = dataset.ImageCounts(train=40, good=40, defective=0)
+    drawn = dataset.draw_category("gravel", 32, counts, progress=False)
+    assert drawn.train.max() < 100 and drawn.test.min() > 130
+    places = [gravel.crop_place(gravel.TEST_COLUMNS, np.random.default_rng(n)) for n in range(400)]
+    left, top = np.array(places).T
+    assert (left.min(), left.max() + gravel.CROP) == (352, 512)
+    assert top.min() < 20 and top.max() + gravel.CROP > 492
+
+
+def test_the_file_of_gravel_is_the_one_that_its_licence_speaks_of():
+    file = Path(gravel.__file__).with_name("gravel.png")
+    assert "CC0" in file.with_name("gravel.licence.md").read_text()
+    with Image.open(file) as image:
+        assert (image.size, image.mode) == ((512, 512), "L")
 
 
 def test_an_empty_hole_looks_like_any_other():

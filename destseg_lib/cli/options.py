@@ -10,14 +10,14 @@ import torch
 
 from destseg_lib.cli.mode import defaults
 from destseg_lib.device import resolve_device
-from destseg_lib.drawn import CATEGORIES
+from destseg_lib.drawn import AVAILABLE
 from destseg_lib.drawn.dataset import WORLD, default_settings, write_category
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.runs.exported import SUFFIX, AnyRun, Runtime, load_exported
 from destseg_lib.runs.run import CONFIG, DRAWN, read_run
 from destseg_lib.runs.shipped import load_pretrained
 
-DRAWN_NAMES = tuple(category.name for category in CATEGORIES)
+DRAWN_NAMES = tuple(category.name for category in AVAILABLE)
 NAMES = ", ".join(DRAWN_NAMES)
 
 

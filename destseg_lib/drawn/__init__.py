@@ -1,8 +1,22 @@
-"""The drawn categories: four textures and four objects, each image drawn from a seed."""
+"""The drawn categories: four textures and four objects, each image drawn from a seed.
+
+``CATEGORIES`` are those that the results range over. ``AVAILABLE`` adds gravel, whose stones are a
+photograph's.
+"""
 
 from __future__ import annotations
 
-from destseg_lib.drawn import component, connector, fabric, metal, nut, tablet, terrazzo, wood
+from destseg_lib.drawn import (
+    component,
+    connector,
+    fabric,
+    gravel,
+    metal,
+    nut,
+    tablet,
+    terrazzo,
+    wood,
+)
 from destseg_lib.drawn.category import DrawnCategory
 
 CATEGORIES: tuple[DrawnCategory, ...] = (
@@ -16,4 +30,6 @@ CATEGORIES: tuple[DrawnCategory, ...] = (
     component.CATEGORY,
 )
 
-__all__ = ["CATEGORIES", "DrawnCategory"]
+AVAILABLE = (*CATEGORIES, gravel.CATEGORY)
+
+__all__ = ["AVAILABLE", "CATEGORIES", "DrawnCategory"]

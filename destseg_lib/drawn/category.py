@@ -48,6 +48,7 @@ class DrawnCategory:
         draw: draws one example.
         rotation: how far training images may be turned and still look like the category.
         variation: how much the camera varies (``camera.draw_camera``).
+        draw_test: draws test images, where they must come from other material; None is ``draw``.
     """
 
     name: str
@@ -56,3 +57,4 @@ class DrawnCategory:
     draw: Draw
     rotation: Rotation = "none"
     variation: float = 1.0
+    draw_test: Draw | None = None

@@ -11,7 +11,7 @@ import os
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from destseg_lib.config import MVTEC_ROTATION, Rotation
-from destseg_lib.drawn import CATEGORIES
+from destseg_lib.drawn import AVAILABLE
 from destseg_lib.drawn.category import DrawnCategory
 from destseg_lib.drawn.manifest import (
     MANIFEST,
@@ -92,7 +92,7 @@ def find_drawn(name: str) -> DrawnCategory:
     Raises:
         DeSTSegError: there is none.
     """
-    found = {category.name: category for category in CATEGORIES}
+    found = {category.name: category for category in AVAILABLE}
     if name not in found:
         raise DeSTSegError(f"there is no drawn category {name!r}; choose one of {', '.join(found)}")
     return found[name]
@@ -100,7 +100,7 @@ def find_drawn(name: str) -> DrawnCategory:
 
 def rotation_for(category: str, otherwise: Rotation) -> Rotation:
     """How far images may be turned, by the name of a drawn category or one of MVTec AD's."""
-    drawn = {category.name: category.rotation for category in CATEGORIES}
+    drawn = {category.name: category.rotation for category in AVAILABLE}
     return (MVTEC_ROTATION | drawn).get(category, otherwise)
 
 
@@ -115,7 +115,7 @@ def draw_category(
     """Draw the images of a category into memory.
 
     Args:
-        name: of one of ``CATEGORIES``.
+        name: of one of ``AVAILABLE``.
         size: S, the side in pixels.
         counts: how many of each kind; ``ImageCounts()`` if not given.
         seed: another seed gives other images of the same category.
@@ -160,7 +160,7 @@ def write_category(
     its folder is touched.
 
     Args:
-        name: of one of ``CATEGORIES``.
+        name: of one of ``AVAILABLE``.
         folder: of the categories; it is made if it does not exist.
         size: S, the side in pixels.
         counts: how many of each kind; ``ImageCounts()`` if not given.
@@ -202,7 +202,7 @@ def drawn_settings(root: Path) -> dict[str, Any] | None:
 
     None unless the folder holds all files of a drawn category, and no others.
     """
-    drawn = {category.name: category for category in CATEGORIES}.get(root.resolve().name)
+    drawn = {category.name: category for category in AVAILABLE}.get(root.resolve().name)
     if drawn is None:
         return None
     try:
@@ -288,6 +288,8 @@ def _draw(category: DrawnCategory, size: int, seed: int, job: _Job) -> _Drawn:
     # Seeded by name, not by place: a new category or defect leaves the other images as they are.
     names = zlib.crc32(category.name.encode()), zlib.crc32(defect.encode())
     place = (seed, *names, _TRAIN if part == "train" else _TEST, n)
+    if part == "test" and category.draw_test is not None:
+        category = replace(category, draw=category.draw_test)
     if defect == GOOD:
         return photograph(category, size, place), None
     drawn = photograph_defect(category, defect, size, place)

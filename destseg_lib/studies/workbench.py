@@ -13,7 +13,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from destseg_lib.config import TrainingConfig
-from destseg_lib.drawn import CATEGORIES
+from destseg_lib.drawn import AVAILABLE
 from destseg_lib.drawn.dataset import write_category
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.files import read_json, write_json, write_whole
@@ -59,7 +59,7 @@ class Workbench:
 
     def category(self, name: str) -> Category:
         """A drawn category by name, or a folder."""
-        if name not in {drawn.name for drawn in CATEGORIES}:
+        if name not in {drawn.name for drawn in AVAILABLE}:
             found: Category = self._once(("category", name), lambda: find_category(Path(name)))
             return found
         return find_category(write_category(name, self.world, progress=self.progress))
