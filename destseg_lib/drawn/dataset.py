@@ -1,8 +1,7 @@
 """The embedded world: drawn categories to train and test on without a download.
 
-Every image is drawn from a seed (``destseg_lib.drawn``), with the same numbers in memory as on
-disk. On disk a category has MVTec AD's layout, so that the rest of the library reads it like any
-other.
+Every image is drawn from a seed, with the same numbers in memory as on disk. On disk a category has
+MVTec AD's layout, so that the rest of the library reads it like any other.
 """
 
 from __future__ import annotations
