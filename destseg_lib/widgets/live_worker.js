@@ -33,8 +33,8 @@ function work() {
     });
   }
 
-  // Squash a picture to the model's square exactly as the library does. It is taken in strips: a
-  // telephone's canvas holds fewer pixels than its camera takes.
+  // Squash a picture to the model's square as the library does, to the last bit of a pixel or two. It
+  // is taken in strips: a telephone's canvas holds fewer pixels than its camera takes.
   function squashed(image) {
     const { width, height } = image;
     const rows = Math.min(height, Math.max(1, Math.floor(4e6 / width)));
