@@ -3,53 +3,63 @@
 const LONGEST = 1024; // of the photograph as it is shown, in pixels
 const [LINE, RIM] = ["rgb(213 94 0)", "white"]; // as evaluation/pictures.py draws a defect
 
-// The places of a picture where a map, stretched over it, is above the threshold.
+// Where n of `length` places lie along a map: after which of its values, and how far after.
+function along(length, n) {
+  const at = Math.min(MAP - 1, Math.max(0, ((n + 0.5) * MAP) / length - 0.5));
+  return [Math.floor(at), at % 1];
+}
+
+// The places of a picture where a map, stretched over it, is above the threshold, as a shape; and
+// the first and last of its rows.
 function above(map, threshold, width, height) {
   const canvas = make("canvas", { width, height });
   const context = canvas.getContext("2d");
-  const image = context.createImageData(width, height);
-  const along = (length) => Array.from({ length }, (_, n) => {
-    const at = Math.min(MAP - 1, Math.max(0, ((n + 0.5) * MAP) / length - 0.5));
-    return [Math.floor(at), Math.min(MAP - 1, Math.floor(at) + 1), at % 1];
-  });
-  const columns = along(width);
-  let found = false;
-  along(height).forEach(([top, bottom, down], y) => {
-    columns.forEach(([left, right, across], x) => {
-      const upper = map[MAP * top + left] * (1 - across) + map[MAP * top + right] * across;
-      const lower = map[MAP * bottom + left] * (1 - across) + map[MAP * bottom + right] * across;
-      if (upper * (1 - down) + lower * down <= threshold) return;
-      image.data[4 * (width * y + x) + 3] = 255;
-      found = true;
+  const line = context.createImageData(width, 1);
+  const columns = Array.from({ length: width }, (_, x) => along(width, x));
+  const row = new Float32Array(MAP + 1);
+  const rows = [];
+  for (let y = 0; y < height; y += 1) {
+    const [upper, down] = along(height, y);
+    const lower = Math.min(MAP - 1, upper + 1);
+    for (let n = 0; n < MAP; n += 1) row[n] = map[MAP * upper + n] * (1 - down) + map[MAP * lower + n] * down;
+    row[MAP] = row[MAP - 1];
+    if (!row.some((value) => value > threshold)) continue;
+    columns.forEach(([left, share], x) => {
+      line.data[4 * x + 3] = row[left] * (1 - share) + row[left + 1] * share > threshold ? 255 : 0;
     });
-  });
-  if (!found) { // a peak of a few pixels can drown
-    const { x, y } = peakOf(map);
-    image.data[4 * (width * Math.floor((y * height) / MAP) + Math.floor((x * width) / MAP)) + 3] = 255;
+    context.putImageData(line, 0, y);
+    rows.push(y);
   }
-  context.putImageData(image, 0, 0);
-  return canvas;
+  if (!rows.length) { // a peak of a few pixels can drown
+    const { x, y } = peakOf(map);
+    rows.push(Math.floor((y * height) / MAP));
+    context.fillRect(Math.floor((x * width) / MAP), rows[0], 1, 1);
+  }
+  return { canvas, first: rows[0], last: rows.at(-1) };
 }
 
 // A line around a shape, outside of it so that it hides nothing; at the picture's edge inside.
-function lineAround(context, shape, thick) {
-  const { width, height } = shape;
-  for (const [colour, reach] of [[RIM, thick + Math.max(1, Math.floor(thick / 2))], [LINE, thick]]) {
-    const ring = make("canvas", { width, height });
+function lineAround(context, { canvas, first, last }, thick) {
+  const { width, height } = canvas;
+  const rim = thick + Math.max(1, Math.floor(thick / 2));
+  const top = Math.max(0, first - rim);
+  const bottom = Math.min(height, last + rim + 1);
+  for (const [colour, reach] of [[RIM, rim], [LINE, thick]]) {
+    const ring = make("canvas", { width, height: bottom - top });
     const pen = ring.getContext("2d");
-    for (let n = 0; n < 32; n += 1) {
-      const angle = (n * Math.PI) / 16;
-      pen.drawImage(shape, reach * Math.cos(angle), reach * Math.sin(angle));
+    for (let n = 0; n < 16; n += 1) {
+      const angle = (n * Math.PI) / 8;
+      pen.drawImage(canvas, reach * Math.cos(angle), reach * Math.sin(angle) - top);
     }
     pen.globalCompositeOperation = "source-in";
     pen.fillStyle = colour;
     pen.fillRect(0, 0, width, height);
     pen.globalCompositeOperation = "destination-out";
     pen.beginPath();
-    pen.rect(thick, thick, width - 2 * thick, height - 2 * thick);
+    pen.rect(thick, thick - top, width - 2 * thick, height - 2 * thick);
     pen.clip();
-    pen.drawImage(shape, 0, 0);
-    context.drawImage(ring, 0, 0);
+    pen.drawImage(canvas, 0, -top);
+    context.drawImage(ring, 0, top);
   }
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -108,8 +109,14 @@ def test_another_part_loads_its_model_and_the_teacher_stays(category, served, br
         before = set(seen.loaded)
         number = build.CATEGORIES.index(category)
         seen.page.get_by_label("Part", exact=True).select_option(index=number)
-        seen.page.get_by_text(f"On {category}, the model found").wait_for(timeout=30_000)
+        honesty = seen.page.get_by_text(f"On {category}, the model found")
+        honesty.wait_for(timeout=30_000)
         shown = settled(seen.page)
+        record = json.loads(build.RECORD.read_text(encoding="utf-8"))["categories"][category]
+        assert float(shown["threshold"]) == pytest.approx(record["threshold"], abs=1e-5)
+        for kind, measured in record["kinds"].items():
+            listed = f"{kind} ({100 * measured['found']:.0f} % found)" in honesty.inner_text()
+            assert listed is (measured["found"] < 0.9), kind
         expected = build.shipped_answer(category)(painted(seen.page)).scores[0]
         assert float(shown["score"]) == pytest.approx(expected, abs=1e-3)
         assert {Path(one).name.split(".")[0] for one in set(seen.loaded) - before} == {category}
@@ -147,10 +154,10 @@ def test_pictures_are_read_as_the_library_reads_them_and_a_broken_one_is_refused
     )
     with started(browser, root) as seen:
         chooser = seen.page.locator("input[type=file]")
-        for file, away in pictures:
+        for number, (file, away) in enumerate(pictures):
             (path := tmp_path / "picture").write_bytes(file["buffer"])
-            chooser.set_input_files(file)
-            seen.page.get_by_text("squashed to 128").wait_for()
+            chooser.set_input_files({**file, "name": f"picture {number}"})
+            seen.page.get_by_text(f"picture {number}, squashed to 128").wait_for()
             settled(seen.page)
             difference = painted(seen.page).astype(int) - read_image(path, 128)
             assert np.abs(difference).max() <= away
