@@ -15,7 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
+
+from destseg_lib.runs.halves import export_halves
+from destseg_lib.runs.run import load_run
+from destseg_lib.runs.web_runtime import FILES
 
 TESTS = Path(__file__).resolve().parent
 
@@ -76,6 +81,17 @@ def archive(path: Path) -> Path:
         info.size = 2000
         tar.addfile(info, io.BytesIO(b"a" * 2000))
     return path
+
+
+def exported(folder: Path, run: Path) -> Path:
+    """What ``destseg page`` makes of a run before it writes: graphs, with a runtime of no use."""
+    halves = export_halves(load_run(run, torch.device("cpu")), "int8")
+    folder.mkdir()
+    (folder / "teacher.onnx").write_bytes(halves.teacher)
+    (folder / "rest.onnx").write_bytes(halves.rest)
+    for name in FILES:
+        (folder / name).write_text(name)
+    return folder
 
 
 TINY = (

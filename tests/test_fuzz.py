@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from forks import TINY, Fork, archive, category, contents, photograph, study
+from forks import TINY, Fork, archive, category, contents, exported, photograph, study
 
 from destseg_lib.files.outputs import LIST
 
@@ -77,6 +77,11 @@ def predict(world: Path, case: Case, out: str) -> list[str]:
     return ["predict", str(case.inputs), "--run", str(world / "run"), "--out", out, "--quiet"]
 
 
+def page(world: Path, case: Case, out: str) -> list[str]:
+    read = ("--good", str(case.inputs), "--runtime", str(world / "exported"))
+    return ["page", "--run", str(world / "run"), *read, "--out", out, "--quiet"]
+
+
 def make_data(world: Path, case: Case, out: str) -> list[str]:
     few = ("--size", "32", "--train", "1", "--good", "1", "--defective", "0")
     return ["make-data", "terrazzo", "--out", out, *few, "--quiet"]
@@ -99,6 +104,9 @@ COMMANDS = {
     "train": Command(train, ("config.json", "teacher.safetensors", "log.jsonl"), "category"),
     "evaluate": Command(evaluate, ("data.png",), "plain category", overwrite=True),
     "predict": Command(predict, ("0.png", "1.png", "scores.json"), "photographs", overwrite=True),
+    "page": Command(
+        page, ("index.html", "model.onnx.0.js", "ort.wasm.min.js.0.js"), "photographs", True
+    ),
     "make-data": Command(
         make_data, ("terrazzo/made.json", "terrazzo/train/good/000.png", "terrazzo/a"), "nothing"
     ),
@@ -236,7 +244,8 @@ def run_case(
     case = make_case(name, number, root, world)
     arguments = [*COMMANDS[name].arguments(world, case, str(case.out)), *case.options]
     before, real = contents(root), str((case.place / case.out).resolve())
-    job = {"archive": str(world / "dtd-r1.0.1.tar.gz"), "place": str(case.place), "guard": guard}
+    job = {"archive": str(world / "dtd-r1.0.1.tar.gz"), "exported": str(world / "exported")}
+    job |= {"place": str(case.place), "guard": guard}
     log = root.with_name("log")
     with meanwhile(case) as made:
         status, output = fork(arguments, log, **job)
@@ -279,6 +288,7 @@ def world(fork: Fork, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for arguments in (train(root, case, str(case.out)), study_run(root, case, f"{root}/records")):
         status, output = fork(arguments, root / "log")
         assert status == 0, output
+    exported(root / "exported", root / "run")
     return root
 
 

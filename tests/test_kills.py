@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from forks import TINY, Fork, archive, category, contents, photograph, study
+from forks import TINY, Fork, archive, category, contents, exported, photograph, study
 
 from destseg_lib.files.outputs import LIST
 
@@ -40,6 +40,7 @@ def world(fork: Fork, tmp_path_factory: pytest.TempPathFactory) -> Path:
     ):
         status, output = fork(arguments, root / "log")
         assert status == 0, output
+    exported(root / "exported", root / "run")
     return root
 
 
@@ -58,6 +59,11 @@ def evaluate(root: Path, out: Path) -> list[str]:
 def predict(root: Path, out: Path) -> list[str]:
     photographs = str(root / "photographs")
     return ["predict", photographs, "--run", str(root / "run"), "--out", str(out), "--quiet"]
+
+
+def page(root: Path, out: Path) -> list[str]:
+    read = ("--good", str(root / "photographs"), "--runtime", str(root / "exported"))
+    return ["page", "--run", str(root / "run"), *read, "--out", str(out), "--quiet"]
 
 
 def make_data(root: Path, out: Path) -> list[str]:
@@ -79,8 +85,8 @@ def study_report(root: Path, out: Path) -> list[str]:
 
 # Each command, and the fewest events that it must have: below it, files would go unnoticed.
 COMMANDS = [
-    (train, 40), (evaluate, 12), (predict, 20), (make_data, 20), (download, 5), (study_run, 12),
-    (study_report, 15),
+    (train, 40), (evaluate, 12), (predict, 20), (page, 20), (make_data, 20), (download, 5),
+    (study_run, 12), (study_report, 15),
 ]  # fmt: skip
 
 
@@ -97,14 +103,15 @@ def results(out: Path) -> dict[str, str]:
 def test_a_command_killed_at_any_moment_ends_well_when_given_again(
     command: Callable[[Path, Path], list[str]], least: int, fork: Fork, world: Path, tmp_path: Path
 ) -> None:
-    job = {"archive": str(world / "dtd-r1.0.1.tar.gz")}
+    job = {"archive": str(world / "dtd-r1.0.1.tar.gz"), "exported": str(world / "exported")}
     log, unbroken = tmp_path / "log", tmp_path / "unbroken" / "out"
     status, output = fork(command(world, unbroken), log, **job)
     assert status == 0, output
     before, event = contents(world), 0
     while True:
-        # Each file of a run has seven events, and its teacher has 45 MB: a third finds all kinds.
-        event += 3 if command is train else 1
+        # Each file has seven events. A run's teacher has 45 MB and a page has many files: a third
+        # finds all kinds.
+        event += 3 if command in (train, page) else 1
         out = tmp_path / "killed" / "out"
         out.mkdir(parents=True)
         mine = {out / "IMG_1.png": "mine", out / "setup.exe.partial": "a browser's"}

@@ -10,6 +10,8 @@ import pytest
 
 from destseg_lib.config import TOP_PIXELS
 from destseg_lib.drawn.dataset import ImageCounts, draw_category
+from destseg_lib.errors import DeSTSegError
+from destseg_lib.evaluation import browser
 from destseg_lib.metrics import image_scores
 from destseg_lib.runs.halves import Answer, Halves, export_halves, open_halves
 from destseg_lib.runs.run import Run
@@ -72,13 +74,23 @@ def test_runs_with_one_teacher_share_its_graph(halves):
 
 def test_a_packed_file_is_read_back(tmp_path, monkeypatch):
     monkeypatch.setattr(build, "LIVE", tmp_path)
-    monkeypatch.setattr(build, "PART", 400)
+    monkeypatch.setattr(browser, "PART", 400)
     content = np.random.default_rng(0).bytes(4000)
-    known = build.pack("one.onnx", content)
+    parts = browser.packed("one.onnx", content)
+    for key, part in parts.items():
+        (tmp_path / f"{key}.js").write_text(browser.part_script(key, part))
     assert build.unpack("one.onnx") == content
-    assert known["parts"] == len(list(tmp_path.iterdir())) > 10
-    longest = max(len(path.read_text().split('"')[3]) for path in tmp_path.iterdir())
-    assert longest == 400
+    assert browser.sizes(parts)["one.onnx"]["parts"] == len(parts) > 10
+    assert max(map(len, parts.values())) == 400
+
+
+def test_graphs_that_differ_from_torch_are_refused(monkeypatch):
+    monkeypatch.setattr(
+        "destseg_lib.runs.halves.open_halves",
+        lambda _: lambda __: Answer(np.ones((5, 256, 256), np.float32), np.ones(5, np.float32)),
+    )
+    with pytest.raises(DeSTSegError, match="the exported graphs differ from torch by"):
+        export_halves(tiny_run(), "fp32")
 
 
 def test_strokes_are_the_same_each_time_and_can_be_seen():

@@ -256,7 +256,10 @@ def test_every_import_is_declared():
     project = tomllib.loads(text_of("pyproject.toml"))["project"]
     extras = {name: set(map(normalised, e)) for name, e in project["optional-dependencies"].items()}
     library = set(map(normalised, project["dependencies"])).union(
-        *(extras[name] for name in ("export", "interactive", "openvino", "ray", "tensorboard"))
+        *(
+            extras[name]
+            for name in ("export", "interactive", "openvino", "page", "ray", "tensorboard")
+        )
     )
     assert imported_packages(SOURCES) <= library
     scripts = [path for path in committed() if path.suffix == ".py"]

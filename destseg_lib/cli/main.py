@@ -16,6 +16,7 @@ from destseg_lib.cli.evaluate import add_evaluate, run_evaluate
 from destseg_lib.cli.export import add_export, run_export
 from destseg_lib.cli.make_data import add_make_data, run_make_data
 from destseg_lib.cli.mode import describe
+from destseg_lib.cli.page import add_page, run_page
 from destseg_lib.cli.predict import add_predict, run_predict
 from destseg_lib.cli.reproduce import add_reproduce, run_reproduce
 from destseg_lib.cli.study import add_study, run_study_command
@@ -32,6 +33,7 @@ COMMANDS: tuple[tuple[str, str, AddOptions, Run], ...] = (
     ("evaluate", "Measure a run on labelled test images.", add_evaluate, run_evaluate),
     ("predict", "Score photographs and outline defects.", add_predict, run_predict),
     ("export", "Write a run as one ONNX file.", add_export, run_export),
+    ("page", "Write a run as a web page that judges photographs.", add_page, run_page),
     ("make-data", "Draw categories that need no download.", add_make_data, run_make_data),
     ("study", "Compare variants over categories and seeds.", add_study, run_study_command),
     ("reproduce", "Run the paper's tables 4 to 6 on MVTec AD.", add_reproduce, run_reproduce),

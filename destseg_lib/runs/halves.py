@@ -17,8 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from destseg_lib.config import METRIC_SIZE, TOP_PIXELS
+from destseg_lib.errors import DeSTSegError
 from destseg_lib.model import DeSTSeg, quarter
 from destseg_lib.runs.export import (
+    LARGEST_DIFFERENCE,
+    ExportedGraph,
     example_pixels,
     level_distances,
     prepared,
@@ -27,6 +30,7 @@ from destseg_lib.runs.export import (
 from destseg_lib.runs.exported import onnxruntime_session
 from destseg_lib.runs.quantise import Weights, store_weights
 from destseg_lib.runs.run import Run
+from destseg_lib.textures import procedural_textures
 
 
 class Answer(NamedTuple):
@@ -87,7 +91,8 @@ def export_halves(run: Run, weights: Weights) -> Halves:
         weights: of both.
 
     Raises:
-        DeSTSegError: a package is missing.
+        DeSTSegError: a package is missing, or graphs with weights in fp32 give other answers than
+            torch.
     """
     inputs = {"pixels": example_pixels(1, run.config.image_size)}
     teacher = TeacherGraph(run.model).eval()
@@ -96,15 +101,17 @@ def export_halves(run: Run, weights: Weights) -> Halves:
     features = {
         f"level{k}": f.clone() for k, f in zip(run.config.model.levels, levels, strict=True)
     }
-    files = []
-    for graph, taken, given in (
-        (teacher, inputs, tuple(features)),
-        (RestGraph(run.model), inputs | features, ("maps", "scores")),
-    ):
-        content = to_onnx(graph, taken, given)
+    contents = [
+        to_onnx(graph, taken, given)
+        for graph, taken, given in (
+            (teacher, inputs, tuple(features)),
+            (RestGraph(run.model), inputs | features, ("maps", "scores")),
+        )
+    ]
+    _compare(run, Halves(*(content.SerializeToString() for content in contents)))
+    for content in contents:
         store_weights(content, weights)
-        files.append(content.SerializeToString())
-    return Halves(*files)
+    return Halves(*(content.SerializeToString() for content in contents))
 
 
 def open_halves(halves: Halves) -> Callable[[NDArray[np.uint8]], Answer]:
@@ -123,3 +130,18 @@ def open_halves(halves: Halves) -> Callable[[NDArray[np.uint8]], Answer]:
         return Answer(maps[0], scores[0])
 
     return answer
+
+
+def _compare(run: Run, halves: Halves) -> None:
+    """Refuse graphs whose answer differs from torch's on a drawn texture."""
+    pixels = procedural_textures(1, run.config.image_size, torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        final, _, _, score = ExportedGraph(run.model)(torch.from_numpy(pixels))
+    given = open_halves(halves)(pixels[0])
+    moved = [given.maps[0] - final[0].numpy(), given.scores[0] - score.numpy()]
+    worst = max(float(np.abs(one).max()) for one in moved)
+    if worst > LARGEST_DIFFERENCE:
+        raise DeSTSegError(
+            f"the exported graphs differ from torch by {worst:.2g}, more than "
+            f"{LARGEST_DIFFERENCE:g}; try another version of onnxruntime"
+        )

@@ -17,6 +17,7 @@ from destseg_lib.widgets.ablation import AblationExplorer
 from destseg_lib.widgets.corruption import CorruptionLab
 from destseg_lib.widgets.film import TrainingFilm
 from destseg_lib.widgets.fusion import FusionByHand
+from destseg_lib.widgets.live import LiveDetector
 from destseg_lib.widgets.similarity import SimilarityProbe
 from destseg_lib.widgets.threshold import ThresholdExplorer
 
@@ -24,6 +25,7 @@ __all__ = [
     "AblationExplorer",
     "CorruptionLab",
     "FusionByHand",
+    "LiveDetector",
     "SimilarityProbe",
     "ThresholdExplorer",
     "TrainingFilm",

@@ -10,10 +10,11 @@ from typing import Any
 import traitlets
 
 from destseg_lib.errors import DeSTSegError
+from destseg_lib.evaluation.browser import script
 from destseg_lib.evaluation.tables import METRIC_TITLES
 from destseg_lib.studies.compare import Row, compare
 from destseg_lib.studies.study import Study, short_names
-from destseg_lib.widgets.element import Element, Values, fixed, script
+from destseg_lib.widgets.element import Element, Values, fixed
 
 Record = dict[str, Any]
 MISSING = "not run yet"

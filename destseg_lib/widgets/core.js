@@ -26,6 +26,7 @@ function frame(el, model, name) {
   const label = data.label || name;
   const box = make("div", { class: "destseg", role: "group", "aria-label": label });
   box.dataset.element = name;
+  box.dataset.lmSuppressShortcuts = "true"; // JupyterLab would take arrow keys and letters for its own
   if (data.hint) box.append(make("p", { class: "hint" }, data.hint));
   box.controls = make("div", { class: "controls" });
   box.pictures = make("div", { class: "pictures" });

@@ -14,7 +14,8 @@ from scipy.ndimage import map_coordinates
 
 from destseg_lib.corruption import fade
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.widgets.element import Element, Values, fixed, packed, pictures, script
+from destseg_lib.evaluation.browser import script
+from destseg_lib.widgets.element import Element, Values, fixed, packed, pictures
 
 LINES = 33  # lattice lines along an axis: up to 32 cells, as in the paper
 DIGITS = 6  # of an angle in the page

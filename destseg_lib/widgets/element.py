@@ -11,7 +11,6 @@ import inspect
 import math
 from collections.abc import Sequence
 from decimal import ROUND_HALF_UP, Decimal
-from pathlib import Path
 from typing import Any
 
 import anywidget
@@ -21,15 +20,9 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from destseg_lib.errors import DeSTSegError
+from destseg_lib.evaluation.browser import styles
 
-FOLDER = Path(__file__).parent
 Values = dict[str, str]
-
-
-def script(*names: str) -> str:
-    """The module of one element: the shared part and its own."""
-    parts = [(FOLDER / f"{file}.js").read_text(encoding="utf-8") for file in ("core", *names)]
-    return "\n".join(parts)
 
 
 class Element(anywidget.AnyWidget):
@@ -43,7 +36,7 @@ class Element(anywidget.AnyWidget):
         checks: settings, each with the values that Python computes for it.
     """
 
-    _css = (FOLDER / "core.css").read_text(encoding="utf-8")
+    _css = styles()
     data = traitlets.Dict().tag(sync=True)
     checks: traitlets.List[Any] = traitlets.List().tag(sync=True)
 

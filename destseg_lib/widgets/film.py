@@ -10,7 +10,8 @@ import traitlets
 from numpy.typing import ArrayLike
 
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.widgets.element import Element, Values, fixed, packed, pictures, script
+from destseg_lib.evaluation.browser import script
+from destseg_lib.widgets.element import Element, Values, fixed, packed, pictures
 
 
 class TrainingFilm(Element):

@@ -1,9 +1,8 @@
 // The picture that the reader paints on: brushes, erasing, moving, undoing, by pointer and keyboard.
 
-const SIDE = 128; // of the picture, in pixels
-const MAP = 256; // of a map
 const KEPT = 30; // pictures that can be undone
 
+// Their sizes are in pixels of 128, whatever the model's side is.
 const BRUSHES = {
   "dark scratch": { colour: "rgb(25 25 25)", size: 1 },
   "bright scratch": { colour: "rgb(235 235 235)", size: 1 },
@@ -52,39 +51,34 @@ function stroke(context, { colour, size, soft }, width, from, to) {
 }
 
 // Two points as a box that stays a pixel away from the picture's border.
-function boxOf(from, to) {
-  const inside = (value) => Math.min(Math.max(Math.round(value), 1), SIDE - 1);
+function boxOf(from, to, side) {
+  const inside = (value) => Math.min(Math.max(Math.round(value), 1), side - 1);
   const [left, right] = [from.x, to.x].map(inside).sort((a, b) => a - b);
   const [top, bottom] = [from.y, to.y].map(inside).sort((a, b) => a - b);
   return { x: left, y: top, w: right - left, h: bottom - top };
 }
 
 // The pixels around a mask, as a line on the layer above the picture: what is marked stays in sight.
-function outline(context, mask) {
-  const inside = (x, y) => x >= 0 && y >= 0 && x < SIDE && y < SIDE && mask[y * SIDE + x];
+function outline(context, mask, side) {
+  const inside = (x, y) => x >= 0 && y >= 0 && x < side && y < side && mask[y * side + x];
+  context.save();
+  context.scale(MAP / side, MAP / side);
   context.fillStyle = "white";
-  for (let y = 0; y < SIDE; y += 1) {
-    for (let x = 0; x < SIDE; x += 1) {
+  for (let y = 0; y < side; y += 1) {
+    for (let x = 0; x < side; x += 1) {
       if (inside(x, y)) continue;
-      if (inside(x - 1, y)) context.fillRect(2 * x + 1, 2 * y, 1, 2);
-      if (inside(x + 1, y)) context.fillRect(2 * x, 2 * y, 1, 2);
-      if (inside(x, y - 1)) context.fillRect(2 * x, 2 * y + 1, 2, 1);
-      if (inside(x, y + 1)) context.fillRect(2 * x, 2 * y, 2, 1);
+      if (inside(x - 1, y)) context.fillRect(x + 0.5, y, 0.5, 1);
+      if (inside(x + 1, y)) context.fillRect(x, y, 0.5, 1);
+      if (inside(x, y - 1)) context.fillRect(x, y + 0.5, 1, 0.5);
+      if (inside(x, y + 1)) context.fillRect(x, y, 1, 0.5);
     }
   }
-}
-
-function layers(parent, side, caption, attributes = {}) {
-  const lower = make("canvas", { width: side, height: side, role: "img", ...attributes });
-  const upper = make("canvas", { width: MAP, height: MAP, "aria-hidden": "true" });
-  const text = make("figcaption", {}, caption);
-  parent.append(make("figure", {}, make("div", { class: "layers" }, lower, upper), text));
-  return { lower, upper, text };
+  context.restore();
 }
 
 // The picture that is painted on. It calls `changed` after every change.
-function easel(parent, settings, changed) {
-  const { lower, upper } = layers(parent, SIDE, "Paint here", {
+function easel(parent, side, settings, changed) {
+  const { lower, upper } = layers(parent, side, "Paint here", {
     tabindex: 0, role: "application", "aria-label": "The picture. Arrow keys move, space puts the brush down and lifts it.",
   });
   const context = lower.getContext("2d", { willReadFrequently: true });
@@ -95,7 +89,9 @@ function easel(parent, settings, changed) {
   let gesture = null;
   let cursor = null; // of the keyboard
 
-  const whole = () => context.getImageData(0, 0, SIDE, SIDE);
+  const zoom = MAP / side;
+  const coarse = side / 128;
+  const whole = () => context.getImageData(0, 0, side, side);
   const remember = () => {
     past.push({ pixels: whole(), truth });
     if (past.length > KEPT) past.shift();
@@ -104,13 +100,13 @@ function easel(parent, settings, changed) {
 
   function layer() {
     over.clearRect(0, 0, MAP, MAP);
-    if (truth) outline(over, truth);
+    if (truth) outline(over, truth, side);
     const box = gesture?.box || marked;
     if (box) {
       over.setLineDash([6, 4]);
       for (const [colour, offset] of [["black", 0], ["white", 5]]) {
         Object.assign(over, { strokeStyle: colour, lineDashOffset: offset, lineWidth: 2 });
-        over.strokeRect(2 * box.x, 2 * box.y, 2 * box.w, 2 * box.h);
+        over.strokeRect(zoom * box.x, zoom * box.y, zoom * box.w, zoom * box.h);
       }
       over.setLineDash([]);
     }
@@ -118,7 +114,7 @@ function easel(parent, settings, changed) {
       for (const [colour, width] of [["black", 4], ["white", 2]]) {
         Object.assign(over, { strokeStyle: colour, lineWidth: width });
         over.beginPath();
-        over.arc(2 * cursor.x, 2 * cursor.y, gesture ? 5 : 9, 0, 2 * Math.PI);
+        over.arc(zoom * cursor.x, zoom * cursor.y, gesture ? 5 : 9, 0, 2 * Math.PI);
         over.stroke();
       }
     }
@@ -134,22 +130,22 @@ function easel(parent, settings, changed) {
       remember();
       const { x, y, w, h } = marked;
       gesture = { from: point, box: marked, before: whole(), piece: context.getImageData(x, y, w, h), start: marked };
-    } else gesture = { from: point, box: boxOf(point, point) };
+    } else gesture = { from: point, box: boxOf(point, point, side) };
   }
 
   function drag(point) {
     if (!gesture) return;
     if (gesture.piece) {
       const { start, from } = gesture;
-      const place = (at, size) => Math.min(Math.max(Math.round(at), 0), SIDE - size);
+      const place = (at, size) => Math.min(Math.max(Math.round(at), 0), side - size);
       gesture.box = { ...start, x: place(start.x + point.x - from.x, start.w), y: place(start.y + point.y - from.y, start.h) };
       context.putImageData(gesture.before, 0, 0);
       erase(context, start);
       context.putImageData(gesture.piece, gesture.box.x, gesture.box.y);
       changed();
-    } else if (gesture.box) gesture.box = boxOf(gesture.from, point);
+    } else if (gesture.box) gesture.box = boxOf(gesture.from, point, side);
     else {
-      stroke(context, BRUSHES[settings.tool()], settings.width(), gesture.from, point);
+      stroke(context, BRUSHES[settings.tool()], coarse * settings.width(), gesture.from, point);
       gesture.from = point;
       changed();
     }
@@ -174,7 +170,7 @@ function easel(parent, settings, changed) {
 
   const place = (event) => {
     const bounds = lower.getBoundingClientRect();
-    return { x: ((event.clientX - bounds.left) * SIDE) / bounds.width, y: ((event.clientY - bounds.top) * SIDE) / bounds.height };
+    return { x: ((event.clientX - bounds.left) * side) / bounds.width, y: ((event.clientY - bounds.top) * side) / bounds.height };
   };
   lower.addEventListener("pointerdown", (event) => {
     if (event.button) return;
@@ -192,7 +188,7 @@ function easel(parent, settings, changed) {
     const step = steps[event.key];
     if (event.key === "z" && (event.ctrlKey || event.metaKey)) back();
     else if (event.key === " " || event.key === "Enter") {
-      cursor ??= { x: SIDE / 2, y: SIDE / 2 };
+      cursor ??= { x: side / 2, y: side / 2 };
       if (gesture) up();
       else down(cursor);
     } else if (event.key === "Escape") {
@@ -200,9 +196,9 @@ function easel(parent, settings, changed) {
       marked = null;
       cursor = null;
     } else if (step) {
-      const far = event.shiftKey ? 8 : 2;
-      const { x, y } = cursor || { x: SIDE / 2, y: SIDE / 2 };
-      const stay = (value) => Math.min(Math.max(value, 0), SIDE - 1);
+      const far = coarse * (event.shiftKey ? 8 : 2);
+      const { x, y } = cursor || { x: side / 2, y: side / 2 };
+      const stay = (value) => Math.min(Math.max(value, 0), side - 1);
       cursor = { x: stay(x + far * step[0]), y: stay(y + far * step[1]) };
       drag(cursor);
     } else return;
@@ -221,8 +217,9 @@ function easel(parent, settings, changed) {
     truth = mask;
     marked = null;
     context.fillStyle = "white"; // behind a picture that lets light through
-    context.fillRect(0, 0, SIDE, SIDE);
-    context.drawImage(image, 0, 0, SIDE, SIDE);
+    context.fillRect(0, 0, side, side);
+    if (image instanceof ImageData) context.putImageData(image, 0, 0);
+    else context.drawImage(image, 0, 0, side, side);
     layer();
     changed();
   }
@@ -245,7 +242,7 @@ function easel(parent, settings, changed) {
     truth: () => truth,
     pixels() {
       const { data } = whole();
-      const rgb = new Uint8Array(3 * SIDE * SIDE);
+      const rgb = new Uint8Array(3 * side * side);
       for (let i = 0, at = 0; at < rgb.length; i += 4, at += 3) {
         rgb[at] = data[i];
         rgb[at + 1] = data[i + 1];

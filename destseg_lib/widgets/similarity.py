@@ -10,7 +10,8 @@ import traitlets
 from numpy.typing import ArrayLike, NDArray
 
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.widgets.element import Element, Values, fixed, packed, painted, pictures, script
+from destseg_lib.evaluation.browser import script
+from destseg_lib.widgets.element import Element, Values, fixed, packed, painted, pictures
 
 
 class SimilarityProbe(Element):

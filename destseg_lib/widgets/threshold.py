@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from destseg_lib.checks import check_maps, check_masks
 from destseg_lib.errors import DeSTSegError
+from destseg_lib.evaluation.browser import script
 from destseg_lib.metrics import label_regions
 from destseg_lib.widgets.element import (
     Element,
@@ -21,7 +22,6 @@ from destseg_lib.widgets.element import (
     painted,
     pictures,
     runs,
-    script,
     titles,
 )
 

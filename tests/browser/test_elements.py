@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import html as markup
 import json
 from pathlib import Path
 
 import elements
 import pytest
+import torch
+from anywidget import AnyWidget
 from playwright.sync_api import Browser
 
+from destseg_lib import widgets
+from destseg_lib.drawn.dataset import ImageCounts, draw_category
+from destseg_lib.runs.halves import Halves, open_halves
+from destseg_lib.runs.shipped import load_pretrained
+
 from . import checks
+from . import test_live as live
 from .conftest import ROOT
 
 AXE = ROOT / "_vendor" / "axe.min.js"
@@ -18,10 +28,14 @@ STATIC = ROOT / "_vendor" / "static"
 
 
 def write_page(folder: Path, name: str) -> str:
+    """A page with one element of the book; its address."""
+    return write_page_of(folder, elements.ALL[name](), name)
+
+
+def write_page_of(folder: Path, element: AnyWidget, name: str) -> str:
     """A page with one element, as the book's build makes it; its address."""
     from ipywidgets.embed import dependency_state
 
-    element = elements.ALL[name]()
     state = {
         "version_major": 2,
         "version_minor": 0,
@@ -91,3 +105,44 @@ def test_a_film_plays_and_stops(tmp_path, browser: Browser):
         seen.page.get_by_role("button", name="Play").wait_for(timeout=5000)
         shown = checks.shown(seen.page.locator(".destseg"))
         assert shown == elements.film().displayed(5)
+
+
+def test_a_reader_s_own_model_is_painted_on_in_a_notebook(tmp_path, browser: Browser):
+    good = draw_category("metal", 128, ImageCounts(0, 40, 0), seed=6, progress=False).test
+    element = widgets.LiveDetector(
+        load_pretrained("metal", torch.device("cpu")),
+        good,
+        name="my plate",
+        runtime=ROOT / "_vendor" / "onnxruntime",
+    )
+    address = write_page_of(tmp_path, element, "LiveDetector")
+    with checks.visit(browser, address, tmp_path.as_uri() + "/") as seen:
+        page = seen.page
+        page.get_by_role("button", name="Start").click()
+        page.locator("[data-value=score]:not(:empty)").wait_for(timeout=60_000)
+        before = live.settled(page)
+        assert not live.over(before)
+        expected = open_halves(halves_of(element.data["inline"]))(live.painted(page)).scores[0]
+        assert float(before["score"]) == pytest.approx(expected, abs=1e-3)
+        live.drag(page, *((40 + n, 50 + n / 2) for n in range(0, 41, 2)))
+        assert live.over(live.settled(page))
+        assert page.get_by_text("found on 40 good pictures with this very model").is_visible()
+        assert page.locator("select").count() == 1, "one part, so only the maps are chosen among"
+        assert checks.quiet(seen) == []
+        assert checks.described(page) == []
+        assert checks.accessible(page, AXE) == []
+    with checks.visit(browser, address, tmp_path.as_uri() + "/", dark=True, narrow=True) as seen:
+        seen.page.get_by_role("button", name="Start").click()
+        seen.page.locator("[data-value=score]:not(:empty)").wait_for(timeout=60_000)
+        assert checks.fits(seen.page) == []
+        assert checks.accessible(seen.page, AXE) == []
+
+
+def halves_of(parts: dict[str, str]) -> Halves:
+    """The graphs in an element's data."""
+    contents = []
+    for name in ("teacher.onnx", "model.onnx"):
+        count = sum(key.startswith(f"{name}.") for key in parts)
+        text = "".join(parts[f"{name}.{number}"] for number in range(count))
+        contents.append(gzip.decompress(base64.b64decode(text)))
+    return Halves(*contents)

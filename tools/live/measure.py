@@ -47,7 +47,7 @@ def main() -> None:
 def measure(name: str, number: int) -> dict[str, Any]:
     """Shares of strokes found at the threshold, per kind, and of peaks that lie on them."""
     answer = shipped_answer(name)
-    limits = thresholds(name, answer)
+    limit = thresholds(name, answer)[0].value
     kinds: dict[str, list[tuple[bool, bool]]] = {}
     for stroke in painted(good_pictures(name, PER_KIND, STROKES_SEED), number):
         given = answer(stroke.picture)
@@ -55,10 +55,10 @@ def measure(name: str, number: int) -> dict[str, Any]:
         down, across = (int(at) // 2 for at in place)  # the map is twice as fine as the picture
         rows, columns = np.nonzero(stroke.changed)
         near = np.hypot(rows - down, columns - across).min() <= NEAR
-        kinds.setdefault(stroke.kind, []).append((bool(given.scores[0] > limits[0]), bool(near)))
+        kinds.setdefault(stroke.kind, []).append((bool(given.scores[0] > limit), bool(near)))
     lines = [result for kind, results in kinds.items() if "line" in kind for result in results]
     return {
-        "threshold": limits[0],
+        "threshold": limit,
         "lines": shares(lines),
         "kinds": {kind: shares(results) for kind, results in kinds.items()},
     }
