@@ -59,6 +59,13 @@ def read_image(path: Path, size: int, white: int = WHITE) -> NDArray[np.uint8]:
         return np.array(resized, dtype=np.uint8)
 
 
+def resize(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Images (N, H, W, 3) in memory as (N, size, size, 3), squashed as ``read_image`` does it."""
+    side = (size, size)
+    resized = (Image.fromarray(i).resize(side, Image.Resampling.BILINEAR) for i in images)
+    return np.stack([np.asarray(image) for image in resized])
+
+
 def read_mask(path: Path, size: int, image_size: tuple[int, int] | None = None) -> Mask:
     """Decode one ground-truth mask to (size, size) 0/1 and count its regions before and after.
 
