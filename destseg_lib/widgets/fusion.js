@@ -30,7 +30,7 @@ function render({ model, el }) {
   for (const [start, length] of data.masks) faulty.fill(1, start, start + length);
   const final = learned ? bytes(learned) : null;
   choice(box, model, "rule", "Fusion", [
-    ["sum", "weighted sum"], ["product", "product"], ...(final ? [["learned", "learned"]] : []),
+    ["sum", "weighted sum"], ["product", "distance product"], ...(final ? [["learned", "learned"]] : []),
   ]);
   levels.forEach((_, n) => slider(box, model, `weight${n + 1}`, `Weight of level ${n + 1}`, {
     min: 0, max: 4, format: (w) => (model.get("rule") === "product" ? (w ? "in" : "out") : String(w)),

@@ -91,7 +91,7 @@ class FusionByHand(Element):
         colours, shown = painted(stack)
         data = {
             "label": "Fusion by hand",
-            "hint": "Left: the photograph. Right: the fused map. Blue lines go around the true defects.",
+            "hint": "Left the photograph, right the fused map. Blue lines: the true defects.",
             "height": height,
             "width": width,
             "fine": fine,
