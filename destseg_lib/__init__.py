@@ -15,7 +15,7 @@ Chapter  File               Idea
 5        corruption.py      Perlin masks, and textures blended into good photographs
 6        student.py         the encoder-decoder that must describe the undamaged photograph
 7        fusion.py          from two descriptions to one map: distance product, feature product
-7        segmentation.py    the network that draws the defect
+7b       segmentation.py    the network that draws the defect
 7        model.py           teacher, student and segmentation network together
 8        batches.py         the images of each training step, the same whenever they are drawn
 8        training.py        the two phases, each computing only what it needs

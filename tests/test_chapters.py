@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,14 +44,15 @@ def test_the_record_is_of_the_chapter_as_it_is_or_says_what_was_timed(path):
     assert measured["reading_minutes"] == chapters.reading_minutes(path), (
         f"the text of {path.name} has changed: python tools/book/chapters.py --update"
     )
-    opening = cells(path)[0].source
+    opening = prose(path).split("\n## ")[0]
     for key in ("reading_minutes", "seconds", "gib"):
         assert f"{chapters.RECORD}#{path.stem}/{key}" in opening, f"it does not say its {key}"
 
 
 def test_a_chapter_takes_a_minute_at_most_and_the_seven_five():
-    measured = record()
-    times = {path.stem: measured[path.stem]["seconds"] for path in METHOD}
+    measured, times = record(), Counter()
+    for path in METHOD:  # chapter 7 has two pages
+        times[path.stem[:2]] += measured[path.stem]["seconds"]
     assert len(times) == 7
     assert max(times.values()) <= LONGEST, times
     assert sum(times.values()) <= LONGEST_OF_ALL, times
@@ -58,7 +60,8 @@ def test_a_chapter_takes_a_minute_at_most_and_the_seven_five():
 
 @pytest.mark.parametrize("path", [p for p in FILES if p.stem[:2] != "00"], ids=lambda p: p.stem)
 def test_a_chapter_opens_and_closes_as_every_other(path):
-    opening, text = cells(path)[0].source, prose(path)
+    text = prose(path)
+    opening = text.split("\n## ")[0]
     assert opening.startswith("# ")
     for word in ("You will be able to", "Before this"):
         assert word in opening, f"{path.name} does not open with {word!r}"

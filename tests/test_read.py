@@ -15,7 +15,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.images.read import View, brightest, image_size, read_image, read_mask
+from destseg_lib.images.read import brightest, image_size, read_image, read_mask, resize
+from destseg_lib.images.view import View
 
 
 def ramp(height: int = 24, width: int = 40) -> np.ndarray:
@@ -63,6 +64,14 @@ def test_every_format_is_squashed_with_antialiasing(tmp_path: Path, name: str) -
     assert image.dtype == np.uint8
     tolerance = 3 if quality else 1
     assert np.abs(image - resized(ramp(), 16)).max() <= tolerance
+
+
+def test_images_in_memory_are_resized_as_files_are_read(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (2, 30, 20, 3), dtype=np.uint8)
+    small = resize(images, 12)
+    for n, image in enumerate(images):
+        path = save(tmp_path / f"{n}.png", image)
+        np.testing.assert_array_equal(small[n], read_image(path, 12))
 
 
 def test_strong_reduction_averages_and_does_not_pick(tmp_path: Path) -> None:

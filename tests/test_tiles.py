@@ -20,7 +20,8 @@ from destseg_lib.errors import DeSTSegError
 from destseg_lib.evaluation.evaluate import evaluate_category
 from destseg_lib.evaluation.predict import predict
 from destseg_lib.images.folders import find_category
-from destseg_lib.images.read import View, read_image, read_mask
+from destseg_lib.images.read import read_image, read_mask
+from destseg_lib.images.view import View
 from destseg_lib.model import PredictedMaps
 from destseg_lib.runs.exported import looking_at
 from destseg_lib.runs.inputs import Selection

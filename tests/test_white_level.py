@@ -16,7 +16,7 @@ from destseg_lib.evaluation.evaluate import evaluate_category
 from destseg_lib.evaluation.predict import predict
 from destseg_lib.images.folders import find_category, find_images
 from destseg_lib.images.load import white_level
-from destseg_lib.images.read import WHITE
+from destseg_lib.images.view import WHITE
 from destseg_lib.runs.run import CONFIG, load_run
 from destseg_lib.runs.train import TrainingJob, train_and_calibrate
 

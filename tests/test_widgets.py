@@ -11,11 +11,14 @@ import torch
 from scipy.ndimage import label
 from sklearn.metrics import average_precision_score, confusion_matrix, roc_auc_score
 from sklearn.metrics.pairwise import cosine_similarity
+from tiny import tiny_model
 
 from destseg_lib import widgets
 from destseg_lib.corruption import perlin_noise, rotate
 from destseg_lib.errors import DeSTSegError
+from destseg_lib.model import to_tensor
 from destseg_lib.studies.compare import compare
+from destseg_lib.teacher import normalise
 from destseg_lib.widgets.element import fixed, painted, runs
 
 RNG = np.random.default_rng(7)
@@ -192,6 +195,25 @@ def test_the_metrics_of_fused_maps_are_scikit_learn_s(rule, weights):
     truth, shown = fusion._truth.ravel(), fusion.displayed(rule, *weights)
     assert float(shown["auroc"]) == pytest.approx(roc_auc_score(truth, score), abs=6e-4)
     assert float(shown["ap"]) == pytest.approx(average_precision_score(truth, score), abs=6e-4)
+
+
+def test_fusion_of_a_model_shows_its_distances_and_its_final_map():
+    model = tiny_model()
+    images = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
+    masks = np.zeros((2, 64, 64), bool)
+    masks[0, 8:18, 8:14] = True  # two and a half by one and a half places of the map
+    element = widgets.FusionByHand.of_model(model, images, masks)
+    truth = np.zeros((2, 16, 16), bool)
+    truth[0, 2:5, 2:4], truth[0, 4, 3] = True, False  # of the last, a quarter is faulty
+    np.testing.assert_array_equal(element._truth, truth)
+    with torch.no_grad():
+        inputs = normalise(to_tensor(images))
+        final = model(inputs).final
+        first, *_ = zip(model.teacher(inputs), model.student(inputs), strict=True)
+    distance = 1 - torch.cosine_similarity(*first)  # at the maps' size, 16 x 16
+    for setting, exact in ((("learned", 1, 1, 1), final), (("sum", 1, 0, 0), distance)):
+        auroc = roc_auc_score(truth.ravel(), exact.numpy().ravel())
+        assert float(element.displayed(*setting)["auroc"]) == pytest.approx(auroc, abs=0.02)
 
 
 def test_fusion_takes_photographs_finer_than_its_maps_by_a_whole_number():

@@ -21,7 +21,8 @@ from destseg_lib.evaluation.tables import shown
 from destseg_lib.files.outputs import Outputs
 from destseg_lib.fusion import largest_distance
 from destseg_lib.images.folders import TestImage
-from destseg_lib.images.read import View, read_image, read_mask, view_size
+from destseg_lib.images.read import read_image, read_mask, view_size
+from destseg_lib.images.view import View
 from destseg_lib.runs.exported import AnyRun
 from destseg_lib.runs.tiles import decoded_size, map_size
 from destseg_lib.threshold import Threshold

@@ -20,7 +20,8 @@ from tqdm.auto import tqdm
 
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.files import PARTIAL, read_json, write_json
-from destseg_lib.images.read import WHITE, View, brightest, read_image
+from destseg_lib.images.read import brightest, read_image
+from destseg_lib.images.view import WHITE, View
 
 _WORKERS = min(16, os.cpu_count() or 1)
 _AHEAD = 4 * _WORKERS  # decoded images that may wait for their turn

@@ -6,7 +6,6 @@ import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +16,7 @@ from PIL import Image, ImageOps
 from scipy import ndimage
 
 from destseg_lib.errors import DeSTSegError
+from destseg_lib.images.view import WHITE, View, cropped
 
 _MODES_GREY = frozenset({"1", "L", "LA", "La", "P", "PA"})  # a palette holds grey or colours
 _MODES_COLOUR = frozenset({"RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV"})
@@ -26,24 +26,9 @@ _EIGHT_CONNECTED = np.ones((3, 3), dtype=np.int8)
 _PNG = b"\x89PNG\r\n\x1a\n"
 _TEXT_CHUNKS = frozenset({b"tEXt", b"zTXt", b"iTXt"})
 _LOSSY = frozenset({"JPEG", "MPO"})
-WHITE = 65535  # what is white in a 16-bit image, if no training set has said otherwise
 # A mask with at most so many values other than 0 holds classes, not shades.
 _MOST_CLASSES = 16
 _NOISE = 32  # JPEG's ringing around a mask's regions stays below it
-
-
-@dataclass(frozen=True)
-class View:
-    """How a photograph becomes pixels.
-
-    Attributes:
-        white: what is white in a 16-bit image.
-        crop: the part that is looked at: left, top, width and height, in pixels of the photograph
-            as displayed; None is all of it.
-    """
-
-    white: int = WHITE
-    crop: tuple[int, int, int, int] | None = None
 
 
 class Mask(NamedTuple):
@@ -71,9 +56,16 @@ def read_image(path: Path, size: int, view: View | None = None) -> NDArray[np.ui
     """
     view = view or View()
     with _opened(path, "image") as image:
-        rgb = _cropped(_decode(image, path, "white", view.white), path, view)
+        rgb = cropped(_decode(image, path, "white", view.white), path, view)
         resized = rgb.resize((size, size), Image.Resampling.BILINEAR)
         return np.array(resized, dtype=np.uint8)
+
+
+def resize(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Images (N, H, W, 3) in memory as (N, size, size, 3), squashed as ``read_image`` does it."""
+    side = (size, size)
+    resized = (Image.fromarray(i).resize(side, Image.Resampling.BILINEAR) for i in images)
+    return np.stack([np.asarray(image) for image in resized])
 
 
 def read_mask(
@@ -104,7 +96,7 @@ def read_mask(
         if image_size is not None and rgb.size != image_size:
             raise size_mismatch(path, rgb.size, image_size)
         # The brightest channel, because a mask painted in pure red is as good as a white one.
-        values = np.asarray(_cropped(rgb, path, view or View())).max(axis=2)
+        values = np.asarray(cropped(rgb, path, view or View())).max(axis=2)
     if _holds_classes(values, path, lossy):
         values = np.where(values > 0, np.uint8(255), np.uint8(0))
     shades = values.astype(np.float32) / 255
@@ -271,19 +263,6 @@ def _decode(image: Image.Image, path: Path, background: str, white: int) -> Imag
         colour = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", colour.size, background), colour)
     return image.convert("RGB")
-
-
-def _cropped(image: Image.Image, path: Path, view: View) -> Image.Image:
-    if view.crop is None:
-        return image
-    left, top, width, height = view.crop
-    if left + width > image.width or top + height > image.height:
-        raise DeSTSegError(
-            f"The part {left},{top},{width},{height} of the image {path} was asked for, but it is "
-            f"only {image.width}x{image.height} pixels. Take photographs of one size, or give "
-            "another --crop."
-        )
-    return image.crop((left, top, left + width, top + height))
 
 
 def _from_16bit(image: Image.Image, path: Path, background: str, white: int) -> Image.Image:

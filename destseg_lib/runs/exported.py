@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from destseg_lib.config import TrainingConfig, config_from_dict
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.images.read import WHITE, View
+from destseg_lib.images.view import WHITE, View
 from destseg_lib.model import PREDICTION_BATCH, PredictedMaps
 from destseg_lib.runs.run import Run
 from destseg_lib.runs.tiles import tiled_maps

@@ -25,7 +25,7 @@ from destseg_lib.config import TrainingConfig, config_from_dict, config_to_dict
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.files import read_json, write_json, write_whole
 from destseg_lib.files.outputs import Outputs, outputs
-from destseg_lib.images.read import WHITE, View
+from destseg_lib.images.view import WHITE, View
 from destseg_lib.model import DeSTSeg, PredictedMaps, predict_maps
 from destseg_lib.runs.provenance import provenance
 from destseg_lib.runs.tiles import tiled_maps

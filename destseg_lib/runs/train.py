@@ -19,7 +19,7 @@ from destseg_lib.device import describe_device, resolve_device, resolve_precisio
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.images.folders import Category, find_images
 from destseg_lib.images.load import ImageSet, load_images, white_level
-from destseg_lib.images.read import WHITE, View
+from destseg_lib.images.view import WHITE, View
 from destseg_lib.metrics import image_scores
 from destseg_lib.model import DeSTSeg
 from destseg_lib.runs.budget import fit_to_budget, seconds_per_step

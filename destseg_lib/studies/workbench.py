@@ -19,7 +19,7 @@ from destseg_lib.errors import DeSTSegError
 from destseg_lib.files import read_json, write_json, write_whole
 from destseg_lib.images.folders import Category, find_category, find_images
 from destseg_lib.images.load import load_images, white_level
-from destseg_lib.images.read import View
+from destseg_lib.images.view import View
 from destseg_lib.runs.inputs import draw_textures, fingerprint_pixels
 from destseg_lib.runs.tiles import decoded_size
 from destseg_lib.teacher import Teacher, load_teacher

@@ -1,13 +1,13 @@
-// TrainingFilm: frames of a training run, side by side, scrubbed or played.
+// TrainingFilm: frames of a training or of another quantity, side by side, scrubbed or played.
 
 function render({ model, el }) {
-  const { width, panels, sizes, frames, steps, figures } = model.get("data");
+  const { width, panels, sizes, frames, steps, figures, handle } = model.get("data");
   const box = frame(el, model, "TrainingFilm");
   // A panel that never changes is in the first frame only.
   const stills = frames[0].map(bytes);
   const pictures = frames.map((frame) => frame.map((text, p) => (text === null ? stills[p] : bytes(text))));
   const last = frames.length - 1;
-  slider(box, model, "frame", "Training step", { min: 0, max: last, format: (n) => String(steps[n]) });
+  slider(box, model, "frame", handle, { min: 0, max: last, format: (n) => String(steps[n]) });
   const play = make("button", { type: "button" }, "Play");
   box.controls.append(make("div", { class: "control" }, play));
   let timer = null;
@@ -35,7 +35,7 @@ function render({ model, el }) {
   // A coarse panel has larger pixels, so that all are equally large.
   const scales = sizes.map(([, w]) => Math.max(1, Math.round(160 / width)) * (width / w));
   const views = panels.map((name, p) => picture(box, sizes[p][1], sizes[p][0], name, scales[p]));
-  const show = values(box, { step: "step", ...Object.fromEntries(Object.keys(figures).map((k) => [k, k])),
+  const show = values(box, { step: handle, ...Object.fromEntries(Object.keys(figures).map((k) => [k, k])),
     brightness: `mean brightness of “${panels[panels.length - 1]}”, 0 to 255` });
 
   follow(model, ["frame"], () => {
@@ -45,7 +45,7 @@ function render({ model, el }) {
     pictures[n].forEach((rgb, p) => views[p].draw((x, y) => {
       const i = 3 * (Math.floor(y / scales[p]) * sizes[p][1] + Math.floor(x / scales[p]));
       return [rgb[i], rgb[i + 1], rgb[i + 2]];
-    }, `${panels[p]} at step ${steps[n]}`));
+    }, `${panels[p]} at ${handle} ${steps[n]}`));
     const mapped = pictures[n][panels.length - 1];
     let sum = 0;
     for (const value of mapped) sum += value;

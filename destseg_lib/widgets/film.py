@@ -1,4 +1,4 @@
-"""Training as a film: pictures and numbers of chosen steps, one frame per step."""
+"""Pictures and numbers as a film, one frame per step of a training or of another quantity."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from destseg_lib.widgets.element import Element, Values, fixed, packed, pictures
 
 
 class TrainingFilm(Element):
-    """Scrub through training: features of student and teacher and the anomaly map, side by side.
+    """Scrub through frames, such as features and anomaly maps of a training, side by side.
 
     Attributes:
         frame: the number of the frame shown, from 0.
@@ -29,12 +29,15 @@ class TrainingFilm(Element):
         steps: Sequence[int],
         panels: Mapping[str, ArrayLike],
         columns: Mapping[str, Sequence[float]] | None = None,
+        *,
+        label: str = "Training film",
+        handle: str = "Training step",
     ) -> None:
         """Take F steps, panels by name (F, H, W, 3) of uint8, and columns by name, F values each.
 
         A panel of a single picture, (1, H, W, 3), is the same in every frame and travels with the
         page once. A coarse panel, whose sides are the same fraction of the finest one's, is
-        enlarged to the finest one's size.
+        enlarged to the finest one's size. ``handle`` is the name of what the steps count.
 
         Raises:
             DeSTSegError: there are fewer than five frames, or lengths or sizes disagree.
@@ -63,8 +66,9 @@ class TrainingFilm(Element):
             )
         self._steps, self._stacks, self._columns = [int(s) for s in steps], stacks, numbers
         data = {
-            "label": "Training film",
-            "hint": "Drag through the steps, or play them.",
+            "label": label,
+            "handle": handle,
+            "hint": "Drag the handle, or press Play.",
             "height": height,
             "width": width,
             "steps": self._steps,

@@ -30,26 +30,24 @@ function render({ model, el }) {
   for (const [start, length] of data.masks) faulty.fill(1, start, start + length);
   const final = learned ? bytes(learned) : null;
   choice(box, model, "rule", "Fusion", [
-    ["sum", "weighted sum"], ["product", "product"], ...(final ? [["learned", "learned"]] : []),
+    ["sum", "weighted sum"], ["product", "distance product"], ...(final ? [["learned", "learned"]] : []),
   ]);
   levels.forEach((_, n) => slider(box, model, `weight${n + 1}`, `Weight of level ${n + 1}`, {
     min: 0, max: 4, format: (w) => (model.get("rule") === "product" ? (w ? "in" : "out") : String(w)),
   }));
   const scale = Math.max(fine, Math.round(128 / width));
-  // Each photograph is next to its map, so that scores and true defects are seen together.
-  const views = names.map((name) => [name, `${name}, fused map`]
-    .map((caption) => picture(box, width, height, caption, scale)));
+  // A photograph and its map are one picture: no width of the page can part them.
+  box.pictures.classList.add("pairs");
+  const views = names.map((name) => picture(box, 2 * width, height, name, scale));
   const show = values(box, { auroc: "pixel AUROC", ap: "pixel AP" });
   const size = width * height;
-  // From a place in a picture to one in its data; a photograph may be finer than its map.
-  const place = (finer) => (x, y) => (
-    Math.floor((y * finer) / scale) * finer * width + Math.floor((x * finer) / scale));
-  const [from, dot] = [place(1), place(fine)];
-  names.forEach((name, n) => views[n][0].draw((x, y) => {
-    const i = 3 * painted[n][dot(x, y)];
-    return [colours[i], colours[i + 1], colours[i + 2]];
-  }, `${name}: ${faulty.subarray(n * size, (n + 1) * size).filter(Boolean).length} faulty pixels`));
-
+  const share = width * scale; // of a picture's width: the photograph's, and the map's
+  // A photograph may be finer than its map.
+  const dot = (x, y) => Math.floor((y * fine) / scale) * fine * width + Math.floor((x * fine) / scale);
+  const at = (n, x, y) => n * size + Math.floor(y / scale) * width + Math.floor(x / scale);
+  const outlined = (n, x, y) => faulty[at(n, x, y)] && [[1, 0], [-1, 0], [0, 1], [0, -1]].some(
+    ([right, down]) => x + right < 0 || x + right >= share || y + down < 0
+      || y + down >= height * scale || !faulty[at(n, x + right, y + down)]);
   follow(model, ["rule", ...levels.map((_, n) => `weight${n + 1}`)], () => {
     const rule = model.get("rule");
     const weights = levels.map((_, n) => model.get(`weight${n + 1}`));
@@ -66,10 +64,14 @@ function render({ model, el }) {
     const { auroc, ap } = metrics(score, faulty);
     let high = 0;
     for (const s of score) high = Math.max(high, s);
-    names.forEach((name, n) => views[n][1].draw(
-      (x, y) => heat(high ? score[n * size + from(x, y)] / high : 0),
-      `${name}: the map fused by ${rule}, bright where it is high`,
-    ));
+    names.forEach((name, n) => views[n].draw((X, y) => {
+      const x = X % share;
+      if (outlined(n, x, y)) return SKY;
+      if (X >= share) return heat(high ? score[at(n, x, y)] / high : 0);
+      const i = 3 * painted[n][dot(x, y)];
+      return [colours[i], colours[i + 1], colours[i + 2]];
+    }, `${name}: the photograph, and the map fused by ${rule}, bright where it is high; a blue line around ${
+      faulty.subarray(n * size, (n + 1) * size).filter(Boolean).length} faulty pixels in both`));
     show({ auroc: fixed(auroc, 3), ap: fixed(ap, 3) });
   });
 }

@@ -6,13 +6,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 import traitlets
 from numpy.typing import ArrayLike, NDArray
 
 from destseg_lib.checks import check_maps, check_masks
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.evaluation.browser import script
+from destseg_lib.fusion import distance_map
 from destseg_lib.metrics import pixel_ap, pixel_auroc, sort_pixels
+from destseg_lib.model import DeSTSeg, quarter, to_tensor
+from destseg_lib.teacher import normalise
 from destseg_lib.widgets.element import (
     Element,
     Values,
@@ -30,6 +35,8 @@ MOST = 4  # the largest weight
 
 class FusionByHand(Element):
     """Fuse the maps of three levels by hand; AUROC and AP follow.
+
+    Each photograph is next to its fused map; a blue line goes around the true defect in both.
 
     Attributes:
         rule: ``sum``, ``product`` or ``learned``.
@@ -84,7 +91,7 @@ class FusionByHand(Element):
         colours, shown = painted(stack)
         data = {
             "label": "Fusion by hand",
-            "hint": "Can you weigh the levels so that no single one of them is better alone?",
+            "hint": "Left the photograph, right the fused map. Blue lines: the true defects.",
             "height": height,
             "width": width,
             "fine": fine,
@@ -98,6 +105,35 @@ class FusionByHand(Element):
         last = ("sum", 2, 0, 3) if learned is None else ("learned", 1, 1, 1)
         trials = [("sum", 1, 1, 1), ("product", 1, 1, 1), ("sum", 4, 0, 1), ("product", 0, 1, 1)]
         super().__init__(data, [*trials, last])
+
+    @classmethod
+    def of_model(
+        cls,
+        model: DeSTSeg,
+        images: ArrayLike,
+        masks: ArrayLike,
+        names: Sequence[str] | None = None,
+    ) -> FusionByHand:
+        """Fuse a trained model's distances of three levels; its final map is the learned one.
+
+        Args:
+            model: on the CPU; put into eval mode.
+            images: (N, S, S, 3) of uint8, at the size the model was trained at.
+            masks: (N, H, W), at least a quarter of that size; a place of the maps is faulty where
+                at least half of it is.
+            names: one for each image.
+        """
+        stack = pictures(images, "images")
+        inputs = normalise(to_tensor(stack))
+        size = quarter(inputs)
+        with torch.no_grad():
+            teacher, student = model.eval().features(inputs)
+            pairs = zip(teacher, student, strict=True)
+            levels = [distance_map((t,), (s,), "sum", size)[:, 0].numpy() for t, s in pairs]
+            final = model.maps(teacher, student, size).final[:, 0].numpy()
+        whole = torch.from_numpy(np.asarray(masks, np.float32))[:, None]
+        truth = F.interpolate(whole, size, mode="area")[:, 0] >= 0.5
+        return cls(stack, levels, truth.numpy(), final, names)
 
     def displayed(self, rule: Any, weight1: Any, weight2: Any, weight3: Any) -> Values:
         """The values shown for a setting, as text."""
