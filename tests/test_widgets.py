@@ -151,6 +151,18 @@ def test_the_noise_is_the_library_s(rotation):
     np.testing.assert_allclose(lab.noise(2, 4, rotation), turned.numpy(), atol=2e-5)
 
 
+def test_a_turned_gradient_changes_the_four_cells_around_it_alone():
+    lab = elements.laboratory()
+    angles = torch.from_numpy(lab._angles).float()[None]
+    angles[0, 2, 8] += np.pi / 2  # the middle of 4 x 16 cells
+    noise = perlin_noise(torch.tensor([[4, 16]]), angles, 48)[0].numpy()
+    turned = lab.noise(2, 4, 0, 90)
+    np.testing.assert_allclose(turned, noise, atol=2e-5)
+    rows, columns = np.nonzero(turned != lab.noise(2, 4, 0))
+    assert rows.min() > 12 and rows.max() < 36  # lines 1 and 3 of 4, where noise is 0
+    assert columns.min() > 21 and columns.max() < 27  # columns 7 and 9 of 16
+
+
 def test_full_opacity_changes_the_mask_into_texture():
     lab = elements.laboratory()
     inside = lab.noise(3, 3, 0) > 0.2
