@@ -137,7 +137,7 @@ function render({ model, el }) {
 
   const drawArrows = (angles) => {
     const { cellsY, cellsX, line, column } = lattice();
-    const length = Math.min(30, Math.max(14, (0.4 * scale * size) / Math.max(cellsY, cellsX)));
+    const length = Math.min(30, Math.max(14, (0.55 * scale * size) / Math.max(cellsY, cellsX)));
     const all = Math.max(cellsY, cellsX) <= MOST_ARROWS;
     for (let l = 0; l <= cellsY; l += 1) {
       for (let c = 0; c <= cellsX; c += 1) {
