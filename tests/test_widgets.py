@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import elements
 import numpy as np
@@ -11,15 +11,18 @@ import torch
 from scipy.ndimage import label
 from sklearn.metrics import average_precision_score, confusion_matrix, roc_auc_score
 from sklearn.metrics.pairwise import cosine_similarity
-from tiny import tiny_model
+from tiny import TINY, noise, tiny_model
 
 from destseg_lib import widgets
 from destseg_lib.corruption import perlin_noise, rotate
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.model import to_tensor
+from destseg_lib.model import predict_maps, to_tensor
 from destseg_lib.studies.compare import compare
 from destseg_lib.teacher import normalise
+from destseg_lib.training import train, with_steps
 from destseg_lib.widgets.element import fixed, painted, runs
+from destseg_lib.widgets.recording import film as film_of
+from destseg_lib.widgets.recording import record_training, shipped_recording
 
 RNG = np.random.default_rng(7)
 IMAGES = RNG.integers(0, 256, (2, 12, 10, 3), dtype=np.uint8)
@@ -154,6 +157,18 @@ def test_the_noise_is_the_library_s(rotation):
     np.testing.assert_allclose(lab.noise(2, 4, rotation), turned.numpy(), atol=2e-5)
 
 
+def test_a_turned_gradient_changes_the_four_cells_around_it_alone():
+    lab = elements.laboratory()
+    angles = torch.from_numpy(lab._angles).float()[None]
+    angles[0, 2, 8] += np.pi / 2  # the middle of 4 x 16 cells
+    noise = perlin_noise(torch.tensor([[4, 16]]), angles, 48)[0].numpy()
+    turned = lab.noise(2, 4, 0, 90)
+    np.testing.assert_allclose(turned, noise, atol=2e-5)
+    rows, columns = np.nonzero(turned != lab.noise(2, 4, 0))
+    assert rows.min() > 12 and rows.max() < 36  # lines 1 and 3 of 4, where noise is 0
+    assert columns.min() > 21 and columns.max() < 27  # columns 7 and 9 of 16
+
+
 def test_full_opacity_changes_the_mask_into_texture():
     lab = elements.laboratory()
     inside = lab.noise(3, 3, 0) > 0.2
@@ -239,6 +254,36 @@ def test_a_film_takes_coarse_panels():
 def test_a_film_shows_the_step_and_its_numbers():
     shown = elements.film().displayed(4)
     assert (shown["step"], shown["loss"]) == ("80", "0.313")
+
+
+def test_a_recording_has_the_weights_losses_and_maps_of_the_training(tmp_path):
+    photograph, mask = noise().good[0], np.zeros((32, 32), bool)
+    mask[4:12, 8:20] = True
+    config = with_steps(TINY, 20, 10)
+    model, same = tiny_model(), tiny_model()
+    made = record_training(model, noise(), config, photograph, mask, every=10, progress=False)
+    logs = train(same, noise(), config, progress=False)
+    assert made.steps.tolist() == [10, 20, 30]
+    assert made.losses.tolist() == [log.loss for log in logs]
+    maps = next(predict_maps(same, photograph[None], precision="fp32", size=32, progress=False))
+    ap = average_precision_score(mask.ravel(), maps.final.ravel())
+    assert made.final_map_ap[-1] == pytest.approx(ap)
+    assert made.distance_product.shape == made.final_map.shape == (3, 8, 8)
+    assert made.distance_product[-1].max() == 255
+    made.save(tmp_path / "film.npz")
+    with np.load(tmp_path / "film.npz") as arrays:
+        np.testing.assert_equal(dict(arrays), asdict(made))
+
+
+def test_the_film_that_ships_is_of_a_training_that_found_the_defect():
+    recording = shipped_recording()
+    element = film_of(recording)
+    assert element.data["steps"] == list(range(20, 901, 20))
+    assert recording.losses[24] < recording.losses[0] / 5, "the student did not learn"
+    assert recording.final_map_ap[-1] > recording.distance_product_ap[-1] > 0.6
+    assert recording.distance_product_ap[24] == recording.distance_product_ap[-1], "not frozen"
+    inside = recording.final_map[-1].repeat(4, 0).repeat(4, 1)[recording.mask].mean()
+    assert inside > 5 * recording.final_map[-1].mean()
 
 
 # Ablation explorer

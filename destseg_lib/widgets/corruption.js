@@ -1,6 +1,9 @@
-// CorruptionLab: Perlin noise turned and cut at a threshold, filled with a texture.
+// CorruptionLab: Perlin noise turned and cut at a threshold, filled with a texture. The gradient in
+// the middle of the lattice is a handle: its arrow is dragged in the picture of the noise.
 
 const fade = (t) => t ** 3 * (t * (6 * t - 15) + 10);
+
+const MOST_ARROWS = 8; // cells along an axis; with more, arrows would hide the noise
 
 // Noise at every pixel: the gradients of the four lattice points around it, eased.
 function perlin(size, cellsY, cellsX, angles, lines) {
@@ -45,16 +48,37 @@ function turned(noise, size, degrees) {
   return out;
 }
 
+// An arrow on a canvas, dark at its edge so that it is seen on any colour.
+function arrow(context, x, y, angle, length, colour) {
+  const tip = [x + length * Math.cos(angle), y + length * Math.sin(angle)];
+  for (const [width, style] of [[4, "#000"], [2, colour]]) {
+    context.lineWidth = width;
+    context.strokeStyle = style;
+    context.lineCap = "round";
+    context.beginPath();
+    context.moveTo(x, y);
+    context.lineTo(...tip);
+    for (const side of [2.6, -2.6]) {
+      context.moveTo(...tip);
+      context.lineTo(tip[0] + 5 * Math.cos(angle + side), tip[1] + 5 * Math.sin(angle + side));
+    }
+    context.stroke();
+  }
+}
+
 function render({ model, el }) {
   const data = model.get("data");
-  const { size, angles, lines, names } = data;
+  const { size, lines, names } = data;
   const box = frame(el, model, "CorruptionLab");
   const image = bytes(data.image);
   const textures = data.textures.map(bytes);
   const power = { min: 0, max: Math.log2(lines - 1), format: (k) => String(2 ** k) };
   slider(box, model, "down", "Cells from top to bottom", power);
   slider(box, model, "across", "Cells from left to right", power);
-  slider(box, model, "rotation", "Rotation", { min: -90, max: 90, step: 5, format: (d) => `${d}°` });
+  slider(box, model, "turn", "Turn of the orange gradient", {
+    min: -180, max: 180, step: 5, format: (d) => `${d}°`,
+  });
+  slider(box, model, "rotation", "Rotation of the noise", { min: -90, max: 90, step: 5, format: (d) => `${d}°` });
   slider(box, model, "threshold", "Threshold", {
     min: -20, max: 100, step: 5, format: (t) => fixed(t / 100, 2),
   });
@@ -68,11 +92,70 @@ function render({ model, el }) {
   const resultView = picture(box, size, size, "corrupted image", scale);
   const show = values(box, { pixels: "masked pixels", share: "share of the image", change: "mean change" });
 
-  follow(model, ["down", "across", "rotation", "threshold", "opacity", "texture"], () => {
-    const noise = turned(
-      perlin(size, 2 ** model.get("down"), 2 ** model.get("across"), angles, lines),
-      size, model.get("rotation"),
-    );
+  // Cells down and across, and the line and column of the lattice point that can be turned.
+  const lattice = () => {
+    const [cellsY, cellsX] = [2 ** model.get("down"), 2 ** model.get("across")];
+    return { cellsY, cellsX, line: Math.floor(cellsY / 2), column: Math.floor(cellsX / 2) };
+  };
+  const middle = (size - 1) / 2;
+  // A place of the turned noise in the noise as it was (back = 1), or the other way (back = -1).
+  const unturned = (x, y, back) => {
+    const turn = (model.get("rotation") * Math.PI) / 180;
+    const [c, s] = [Math.cos(turn), back * Math.sin(turn)];
+    return [c * (x - middle) - s * (y - middle) + middle, s * (x - middle) + c * (y - middle) + middle];
+  };
+
+  const canvas = noiseView.canvas;
+  canvas.tabIndex = 0;
+  canvas.setAttribute("role", "application");
+  const turnTo = (degrees) => {
+    const whole = 5 * Math.round(degrees / 5);
+    model.set("turn", whole - 360 * Math.round(whole / 360));
+    model.save_changes();
+  };
+  const point = (event) => {
+    const { cellsY, cellsX, line, column } = lattice();
+    const place = canvas.getBoundingClientRect();
+    const [x, y] = unturned(((event.clientX - place.left) / place.width) * size - 0.5,
+      ((event.clientY - place.top) / place.height) * size - 0.5, 1);
+    const angle = Math.atan2(y - (line * size) / cellsY, x - (column * size) / cellsX);
+    turnTo(((angle - data.angles[line * lines + column]) * 180) / Math.PI);
+  };
+  canvas.addEventListener("pointerdown", (event) => {
+    canvas.setPointerCapture(event.pointerId);
+    point(event);
+  });
+  canvas.addEventListener("pointermove", (event) => {
+    if (event.buttons) point(event);
+  });
+  canvas.addEventListener("keydown", (event) => {
+    const step = { ArrowUp: -5, ArrowDown: 5, ArrowLeft: -5, ArrowRight: 5 }[event.key];
+    if (!step) return;
+    event.preventDefault();
+    turnTo(model.get("turn") + step);
+  });
+
+  const drawArrows = (angles) => {
+    const { cellsY, cellsX, line, column } = lattice();
+    const length = Math.min(30, Math.max(14, (0.55 * scale * size) / Math.max(cellsY, cellsX)));
+    const all = Math.max(cellsY, cellsX) <= MOST_ARROWS;
+    for (let l = 0; l <= cellsY; l += 1) {
+      for (let c = 0; c <= cellsX; c += 1) {
+        const marked = l === line && c === column;
+        if (!all && !marked) continue;
+        const [x, y] = unturned((c * size) / cellsX, (l * size) / cellsY, -1);
+        arrow(canvas.getContext("2d"), scale * (x + 0.5), scale * (y + 0.5),
+          angles[l * lines + c] - (model.get("rotation") * Math.PI) / 180, length,
+          marked ? `rgb(${ORANGE})` : "#fff");
+      }
+    }
+  };
+
+  follow(model, ["down", "across", "turn", "rotation", "threshold", "opacity", "texture"], () => {
+    const { cellsY, cellsX, line, column } = lattice();
+    const angles = [...data.angles];
+    angles[line * lines + column] += (model.get("turn") * Math.PI) / 180;
+    const noise = turned(perlin(size, cellsY, cellsX, angles, lines), size, model.get("rotation"));
     const limit = model.get("threshold") / 100;
     const opacity = model.get("opacity") / 100;
     const texture = textures[names.indexOf(model.get("texture"))];
@@ -91,7 +174,9 @@ function render({ model, el }) {
     change *= opacity / (3 * size * size);
     const share = fixed((100 * pixels) / (size * size), 1);
     const from = (x, y) => Math.floor(y / scale) * size + Math.floor(x / scale);
-    noiseView.draw((x, y) => heat((noise[from(x, y)] + 1) / 2), "Perlin noise, bright where it is high");
+    noiseView.draw((x, y) => heat((noise[from(x, y)] + 1) / 2),
+      `Perlin noise, bright where it is high; the orange gradient is turned by ${model.get("turn")} degrees`);
+    drawArrows(angles);
     maskView.draw((x, y) => (noise[from(x, y)] > limit ? [255, 255, 255] : [0, 0, 0]),
       `The mask: ${share} percent of the image is white`);
     resultView.draw((x, y) => result.subarray(3 * from(x, y), 3 * from(x, y) + 3),

@@ -31,6 +31,8 @@ class CorruptionLab(Element):
         threshold: hundredths; a pixel is masked where the noise is above it.
         opacity: per cent, the texture's share inside the mask.
         texture: the name of one of the textures.
+        turn: degrees by which the gradient in the middle of the lattice is turned, a multiple of 5;
+            its arrow can be dragged in the picture of the noise.
     """
 
     _esm = script("corruption")
@@ -40,6 +42,7 @@ class CorruptionLab(Element):
     threshold = traitlets.Int(50, min=-20, max=100).tag(sync=True)
     opacity = traitlets.Int(60, min=0, max=100).tag(sync=True)
     texture = traitlets.Unicode().tag(sync=True)
+    turn = traitlets.Int(0, min=-180, max=180).tag(sync=True)
 
     def __init__(
         self,
@@ -71,7 +74,7 @@ class CorruptionLab(Element):
         names = list(textures)
         data = {
             "label": "Corruption laboratory",
-            "hint": "Few cells give broad stains, many give specks; the threshold sets how many.",
+            "hint": "Drag the tip of the orange arrow in the noise, or move a slider.",
             "size": size,
             "lines": LINES,
             "angles": self._angles.ravel().tolist(),
@@ -81,14 +84,25 @@ class CorruptionLab(Element):
         }
         trials = [(2, 2, 0, 50, 60), (0, 5, 0, 20, 100), (5, 3, 45, 35, 30), (1, 1, -90, 0, 85),
                   (3, 4, 10, 95, 0)]  # fmt: skip
-        filled = [(*trial, names[n % len(names)]) for n, trial in enumerate(trials)]
+        turns = (0, 90, -45, 180, 5)
+        filled = [
+            (*trial, names[n % len(names)], turn)
+            for n, (trial, turn) in enumerate(zip(trials, turns, strict=True))
+        ]
         super().__init__(data, filled, texture=names[0])
 
     def displayed(
-        self, down: Any, across: Any, rotation: Any, threshold: Any, opacity: Any, texture: Any
+        self,
+        down: Any,
+        across: Any,
+        rotation: Any,
+        threshold: Any,
+        opacity: Any,
+        texture: Any,
+        turn: Any = 0,
     ) -> Values:
         """The values shown for a setting, as text."""
-        inside = self.noise(down, across, rotation) > threshold / 100
+        inside = self.noise(down, across, rotation, turn) > threshold / 100
         change = np.abs(self._textures[texture] - self._image)[inside].sum()
         return {
             "pixels": str(int(inside.sum())),
@@ -96,27 +110,28 @@ class CorruptionLab(Element):
             "change": fixed(float(change) * (opacity / 100 / (3 * inside.size)), 2),
         }
 
-    def noise(self, down: int, across: int, rotation: float) -> NDArray[np.float64]:
+    def noise(
+        self, down: int, across: int, rotation: float, turn: float = 0
+    ) -> NDArray[np.float64]:
         """The noise (S, S) in double precision, so that page and Python cut it alike."""
         size = len(self._image)
+        angles = self._angles.copy()
+        angles[2**down // 2, 2**across // 2] += math.radians(turn)
         v, u = (np.arange(size) / size * 2**cells for cells in (down, across))
         total = np.zeros((size, size))
         for dy in (0, 1):
             for dx in (0, 1):
                 row, column = np.floor(v).astype(int) + dy, np.floor(u).astype(int) + dx
-                angle = self._angles[np.ix_(row, column)]
+                angle = angles[np.ix_(row, column)]
                 y, x = (v - row)[:, None], (u - column)[None, :]
                 weight = _fade(1 - abs(y)) * _fade(1 - abs(x))
                 total += weight * (x * np.cos(angle) + y * np.sin(angle))
         total *= math.sqrt(2)
         if rotation == 0:
             return total
-        turn = math.radians(rotation)
+        s, c = math.sin(math.radians(rotation)), math.cos(math.radians(rotation))
         y, x = np.mgrid[:size, :size] - (size - 1) / 2
-        source = [
-            math.sin(turn) * x + math.cos(turn) * y + (size - 1) / 2,
-            math.cos(turn) * x - math.sin(turn) * y + (size - 1) / 2,
-        ]
+        source = [s * x + c * y + (size - 1) / 2, c * x - s * y + (size - 1) / 2]
         padded = np.pad(total, 1)  # bilinear up to one pixel outside, as the library turns it
         moved = [axis + 1 for axis in source]
         return np.asarray(map_coordinates(padded, moved, order=1, mode="constant", cval=0.0))

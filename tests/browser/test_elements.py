@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 import elements
+import numpy as np
 import pytest
 import torch
 from anywidget import AnyWidget
@@ -95,6 +96,30 @@ def test_a_place_is_chosen_on_the_picture_by_pointer_and_by_arrow_keys(tmp_path,
         for key in ("ArrowDown", "ArrowDown", "ArrowLeft"):
             canvas.press(key)
         assert checks.shown(element) == probe.displayed(9, 29)
+
+
+def test_a_gradient_is_turned_on_the_noise_by_pointer_and_by_arrow_keys(tmp_path, browser: Browser):
+    address = write_page(tmp_path, "CorruptionLab")
+    lab = elements.laboratory()
+    with checks.visit(browser, address, tmp_path.as_uri() + "/") as seen:
+        canvas = seen.page.locator("canvas[tabindex]")
+        box = canvas.bounding_box()
+        assert box
+        # To the right of the lattice's middle, which is place 24 of 48.
+        x, y = (
+            box[side] + box[length] * 24.5 / 48
+            for side, length in (("x", "width"), ("y", "height"))
+        )
+        seen.page.mouse.click(x + box["width"] / 8, y)
+        to_the_right = 5 * round(np.degrees(-lab._angles[2, 2]) / 5)
+        turn = to_the_right - 360 * round(to_the_right / 360)
+        element = seen.page.locator(".destseg")
+        setting = {"down": 2, "across": 2, "rotation": 0, "threshold": 50, "opacity": 60}
+        setting |= {"texture": "stripes"}
+        assert checks.shown(element) == lab.displayed(**setting, turn=turn)
+        for key in ("ArrowDown", "ArrowRight", "ArrowLeft"):
+            canvas.press(key)
+        assert checks.shown(element) == lab.displayed(**setting, turn=turn + 5)
 
 
 def test_a_film_plays_and_stops(tmp_path, browser: Browser):
