@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from destseg_lib.batches import TrainingImages
 from destseg_lib.config import TrainingConfig
 from destseg_lib.device import resolve_precision
+from destseg_lib.evaluation.browser import SCRIPTS
 from destseg_lib.metrics import pixel_ap, sort_pixels
 from destseg_lib.model import DeSTSeg, predict_maps
 from destseg_lib.training import StepLog, phases_of, start_phase, train_phase
-from destseg_lib.widgets.element import FOLDER
 from destseg_lib.widgets.film import TrainingFilm
 
-SHIPPED = FOLDER / "film.npz"
+SHIPPED = SCRIPTS / "film.npz"
 
 
 @dataclass(frozen=True)
