@@ -154,6 +154,15 @@ def test_the_folder_that_was_trained_on_gives_only_what_was_held_out(
     assert {path.suffix for path in (tmp_path / "one").iterdir()} == {".html", ".js", ".jsonl"}
 
 
+def test_of_a_category_in_mvtec_s_layout_only_the_good_images_are_taken(
+    run, quick, runtime, tmp_path, capsys
+):
+    photographs(tmp_path / "bolt" / "train" / "good", 4, seed=1)
+    photographs(tmp_path / "bolt" / "test" / "crack", 9, seed=2)
+    assert page(run, tmp_path / "bolt", tmp_path / "out", runtime) == 0
+    assert "calibrated on 4 good images" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("name", ["index.html", "model.onnx.0.js"])
 def test_a_file_of_the_user_s_stops_the_command_before_it_writes(
     name, run, quick, runtime, tmp_path, capsys

@@ -54,7 +54,8 @@ def run_page(options: argparse.Namespace) -> int:
     device, shipped = torch.device("cpu"), shipped_name(options.run)
     run = load_run(options.run, device) if shipped is None else load_pretrained(shipped, device)
     inputs = {"category": shipped} if shipped else read_run(options.run)["inputs"]
-    paths = find_photographs([options.good])
+    layout = options.good / "train" / "good"  # as in MVTec AD, next to defects
+    paths = find_photographs([layout if layout.is_dir() else options.good])
     read = [*paths, *(options.run / file for file in READ if shipped is None)]
     if options.runtime is not None:
         read += [options.runtime / file for file in FILES]

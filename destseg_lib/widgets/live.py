@@ -78,7 +78,6 @@ class LiveDetector(anywidget.AnyWidget):
             fpr=fpr,
             more={"model.json": json.dumps(examples).encode()},
         )
-        # With the first message, not after it: later ones of this size are dropped by Jupyter.
         super().__init__(data={"label": "Live detector", "inline": packed.parts, **packed.data})
 
 

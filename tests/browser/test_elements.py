@@ -6,6 +6,7 @@ import base64
 import gzip
 import html as markup
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import elements
@@ -18,7 +19,9 @@ from playwright.sync_api import Browser
 from destseg_lib import widgets
 from destseg_lib.drawn.dataset import ImageCounts, draw_category
 from destseg_lib.runs.halves import Halves, open_halves
+from destseg_lib.runs.run import Run
 from destseg_lib.runs.shipped import load_pretrained
+from tests.tiny import TINY, tiny_model
 
 from . import checks
 from . import test_live as live
@@ -161,6 +164,34 @@ def test_a_reader_s_own_model_is_painted_on_in_a_notebook(tmp_path, browser: Bro
         seen.page.locator("[data-value=score]:not(:empty)").wait_for(timeout=60_000)
         assert checks.fits(seen.page) == []
         assert checks.accessible(seen.page, AXE) == []
+
+
+def test_an_ablation_of_another_size_shows_its_own_maps(tmp_path, browser: Browser):
+    own = replace(TINY.model, levels=(2, 3), segmentation=False, student_map="sum")
+    config = replace(TINY, model=own, image_size=64)
+    run = Run(tiny_model(config).eval(), config, "random", ())
+    good = draw_category("wood", 64, ImageCounts(0, 3, 0), progress=False).test
+    runtime = ROOT / "_vendor" / "onnxruntime"
+    element = widgets.LiveDetector(run, good, runtime=runtime, weights="fp32")
+    address = write_page_of(tmp_path, element, "LiveDetector")
+    with checks.visit(browser, address, tmp_path.as_uri() + "/") as seen:
+        page = seen.page
+        page.get_by_role("button", name="Start").click()
+        page.locator("[data-value=score]:not(:empty)").wait_for(timeout=60_000)
+        live.drag(page, (30, 30), (60, 45), (70, 80))
+        live.settled(page)
+        painted = live.painted(page, 64)
+        assert np.abs(painted.astype(int) - good[0]).max() > 40, "a stroke"
+        answer = open_halves(halves_of(element.data["inline"]))(painted)
+        views = page.get_by_label("Map", exact=True)
+        names = views.locator("option").all_inner_texts()
+        assert names == ["Sum of distances", "Level 2 alone", "Level 3 alone"]
+        for name, score in zip(names, answer.scores[[0, 2, 3]], strict=True):
+            views.select_option(name)
+            shown = checks.shown(page.locator(".destseg"))
+            assert float(shown["score"]) == pytest.approx(score, abs=1e-3)
+        assert page.locator(".three figure").count() == 2
+        assert checks.quiet(seen) == []
 
 
 def halves_of(parts: dict[str, str]) -> Halves:

@@ -63,13 +63,14 @@ def drag(page: Page, *points: tuple[float, float]) -> None:
     page.mouse.up()
 
 
-def painted(page: Page) -> np.ndarray:
-    """The picture's pixels, (128, 128, 3)."""
+def painted(page: Page, side: int = 128) -> np.ndarray:
+    """The picture's pixels, (side, side, 3)."""
     values = page.evaluate(
-        "[...document.querySelector('canvas[tabindex]').getContext('2d')"
-        ".getImageData(0, 0, 128, 128).data]"
+        "(side) => [...document.querySelector('canvas[tabindex]').getContext('2d')"
+        ".getImageData(0, 0, side, side).data]",
+        side,
     )
-    return np.array(values, np.uint8).reshape(128, 128, 4)[..., :3]
+    return np.array(values, np.uint8).reshape(side, side, 4)[..., :3]
 
 
 def over(shown: dict[str, str]) -> bool:
