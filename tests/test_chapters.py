@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -82,6 +83,36 @@ def test_a_chapter_of_the_method_has_checked_outputs_and_agreements(path):
     assert tagged(path, "agreement"), f"{path.name} agrees with nothing of the library"
     if path.stem[:2] != "01":
         assert any("destseg_lib.widgets" in c.source for c in cells(path) if "code" in c.cell_type)
+
+
+HIDDEN = {"hide-input", "hide-cell", "remove-input", "remove-cell"}
+# These four are as long as in the first edition.
+LONG = {"01_never_seen", "02_measuring", "03_teacher", "04_student_teacher"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_what_is_printed_are_numbers_and_not_verdicts(path):
+    lines = [
+        line
+        for cell in cells(path)
+        if cell.cell_type == "code" and "remove-cell" not in cell.metadata.get("tags", [])
+        for output in cell.outputs
+        for line in output.get("text", "").splitlines()
+        if line.strip()
+    ]
+    verdicts = [line for line in lines if re.search(r"\b(True|False|agrees?)\b", line)]
+    assert len(verdicts) <= len(lines) / 10, verdicts
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if p.stem not in LONG], ids=lambda p: p.stem)
+def test_what_is_not_the_lesson_is_out_of_sight(path):
+    seen = [
+        len([line for line in cell.source.splitlines() if line.strip()])
+        for cell in cells(path)
+        if cell.cell_type == "code" and not HIDDEN & set(cell.metadata.get("tags", []))
+    ]
+    assert max(seen) <= 20
+    assert sum(seen) <= (260 if path.stem[:2] in ("05", "06") else 200)
 
 
 # The tool
