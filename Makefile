@@ -13,6 +13,8 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # Tests beside each other, a file of them in one process: a file's tests may share what they made.
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 BESIDE := -n $(JOBS) --maxprocesses 8
+# Processes beside each other compute on one thread each: on two, each waits for the other's.
+ONE_EACH := OMP_NUM_THREADS=1
 # What `make test` runs, in this order. CI adds the book.
 STAGES ?= install lint types unit notebooks
 
@@ -54,13 +56,13 @@ types: $(STAMP) ## check types (mypy, strict)
 	$(PY) -m mypy
 
 quick: $(STAMP) ## run the unit tests that are not marked slow
-	$(OFFLINE) $(PY) -m pytest $(BESIDE) --dist loadfile -m "not slow" tests
+	$(OFFLINE) $(ONE_EACH) $(PY) -m pytest $(BESIDE) --dist loadfile -m "not slow" tests
 
 unit: $(STAMP) ## run the unit tests (pytest), cut off from the network
-	$(OFFLINE) $(PY) -m pytest $(BESIDE) --dist loadfile tests
+	$(OFFLINE) $(ONE_EACH) $(PY) -m pytest $(BESIDE) --dist loadfile tests
 
 notebooks: $(STAMP) ## run every notebook of the book, outputs checked where a cell asks for it (nbval)
-	$(OFFLINE) $(PY) -m pytest $(BESIDE) --maxprocesses 4 --dist loadfile --nbval-lax --nbval-current-env book
+	$(OFFLINE) $(ONE_EACH) $(PY) -m pytest $(BESIDE) --maxprocesses 4 --dist loadfile --nbval-lax --nbval-current-env book
 
 # One loop, so that the time of each stage is known wherever the tests run.
 test: ## lint, types, unit tests and notebooks, with the time of each
@@ -97,7 +99,7 @@ page: live ## build one page and look at it: PAGE=book/02_measuring
 	$(OFFLINE) $(PY) tools/book/preview.py $(PAGE)
 
 browser: $(STAMP) ## open every built page in a headless Chromium and play with it (after book)
-	$(OFFLINE) $(PY) -m pytest $(BESIDE) tests/browser
+	$(OFFLINE) $(ONE_EACH) $(PY) -m pytest $(BESIDE) tests/browser
 
 links: $(STAMP) ## ask every address that the built book links to (needs a network)
 	$(PY) tools/book/check_links.py
