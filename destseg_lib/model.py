@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -195,6 +195,11 @@ def score_images(
     batches = predict_maps(
         model, pixels, precision=precision, batch_size=batch_size, progress=progress
     )
+    return map_scores(batches)
+
+
+def map_scores(batches: Iterable[PredictedMaps]) -> NDArray[np.float64]:
+    """Image scores (N,) of the final maps of N images, which come in batches."""
     scores = [image_scores(maps.final, TOP_PIXELS) for maps in batches]
     return np.concatenate(scores) if scores else np.empty(0)
 

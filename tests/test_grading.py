@@ -32,44 +32,18 @@ pytestmark = pytest.mark.slow
 
 SECRET = b"the secret of these tests"
 LIMITS = Limits(seconds=5)
-FORK = """
-import os, time
-started = []
-try:
-    for _ in range(30):
-        pid = os.fork()
-        if pid == 0:
-            time.sleep(2)
-            os._exit(0)
-        started.append(pid)
-finally:
-    for pid in started:
-        os.kill(pid, 9)
-        os.waitpid(pid, 0)
-"""
-TREE = """
-import os, time
-for _ in range(3):
-    if os.fork() == 0:
-        held = bytearray(120 * 2**20)
-        held[::4096] = bytes(len(held[::4096]))
-        time.sleep(2)
-        os._exit(0)
-for _ in range(3):
-    os.wait()
-"""
-MANY_FILES = "for k in range(8):\n    open(f'/tmp/{k}', 'wb').write(bytes(2**20 - 1))"
+MANY_FILES = "for k in range(8):\n    open(str(k), 'wb').write(bytes(2**20 - 1))"
 LOOSE = Limits(seconds=20, memory=2048 * MIB, processes=64, file=16 * MIB, space=32 * MIB)
 # A cell, the one limit that is stricter than LOOSE, and what the feedback says.
 BREAKS = {
     "takes too long": ("import time\ntime.sleep(7)", {"seconds": 5}, "longer than 5 seconds"),
-    "forks": (FORK, {"processes": 16}, "BlockingIOError"),
+    "forks": (enforcement.forking(30, 2), {"processes": 16}, "BlockingIOError"),
     "needs much memory": ("held = bytes(350 * 2**20)", {"memory": 300 * MIB}, "MemoryError"),
     "needs much memory in many processes": (
-        TREE, {"memory": 300 * MIB}, "more memory than 300 MiB"),
+        enforcement.holding(120, 2), {"memory": 300 * MIB}, "more memory than 300 MiB"),
     "prints a lot": ("print('x' * 3 * 2**20)", {"file": MIB}, "File too large"),
     "writes a large file": (
-        "open('/tmp/large', 'wb').write(bytes(2 * 2**20))", {"file": MIB}, "File too large"),
+        "open('large', 'wb').write(bytes(2 * 2**20))", {"file": MIB}, "File too large"),
     "writes many files": (MANY_FILES, {"space": 3 * MIB}, "No space left"),
 }  # fmt: skip
 

@@ -7,24 +7,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
-import torch
-
-from destseg_lib.cli.options import shipped_name
+from destseg_lib.cli.options import add_run_to_export, run_to_export
 from destseg_lib.evaluation.named_file import named_file
 from destseg_lib.images.folders import find_images
 from destseg_lib.images.load import load_images
 from destseg_lib.runs.export import Arithmetic, export_run
 from destseg_lib.runs.quantise import Weights
-from destseg_lib.runs.run import READ, load_run
-from destseg_lib.runs.shipped import load_pretrained
 from destseg_lib.runs.tiles import decoded_size
 
 
 def add_export(parser: argparse.ArgumentParser) -> None:
     """The options of ``destseg export``."""
     add = parser.add_argument
-    run = "a run, or pretrained:NAME for the model of a drawn category that ships"
-    add("--run", type=Path, required=True, metavar="RUN", help=run)
+    add_run_to_export(parser)
     add("--out", type=Path, required=True, metavar="FILE", help="the .onnx file to write")
     size = "side of the images that the file takes, in pixels (default: the run's own)"
     add("--size", type=int, metavar="N", help=size)
@@ -41,10 +36,9 @@ def add_export(parser: argparse.ArgumentParser) -> None:
 
 def run_export(options: argparse.Namespace) -> int:
     """``destseg export``: write the file; say how far its answers are from torch's."""
-    device, name = torch.device("cpu"), shipped_name(options.run)
-    run = load_run(options.run, device) if name is None else load_pretrained(name, device)
+    run, files = run_to_export(options)
     paths = () if options.good is None else find_images([options.good])
-    read = (*paths, *(options.run / file for file in READ if name is None))
+    read = (*paths, *files)
     data = () if options.good is None else (options.good,)
     named_file(options.out, read, data, by="export", option="--out")  # before the work
     good = None

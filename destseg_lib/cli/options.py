@@ -14,7 +14,7 @@ from destseg_lib.drawn import AVAILABLE
 from destseg_lib.drawn.dataset import WORLD, default_settings, write_category
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.runs.exported import SUFFIX, AnyRun, Runtime, load_exported
-from destseg_lib.runs.run import CONFIG, DRAWN, read_run
+from destseg_lib.runs.run import CONFIG, DRAWN, READ, Run, load_run, read_run
 from destseg_lib.runs.shipped import load_pretrained
 
 DRAWN_NAMES = tuple(category.name for category in AVAILABLE)
@@ -127,6 +127,24 @@ def loaded_run(options: argparse.Namespace, device: torch.device) -> AnyRun | No
     if options.run.suffix == SUFFIX:
         return load_exported(options.run, options.runtime)
     return None
+
+
+def add_run_to_export(parser: argparse.ArgumentParser) -> None:
+    """The option that names a run which is written in another form."""
+    run = "a run, or pretrained:NAME for the model of a drawn category that ships"
+    parser.add_argument("--run", type=Path, required=True, metavar="RUN", help=run)
+
+
+def run_to_export(options: argparse.Namespace) -> tuple[Run, list[Path]]:
+    """The run that ``--run`` names, on the CPU, and the files that it was read from.
+
+    Raises:
+        DeSTSegError: there is no such run, or it cannot be read.
+    """
+    device, name = torch.device("cpu"), shipped_name(options.run)
+    if name is not None:
+        return load_pretrained(name, device), []
+    return load_run(options.run, device), [options.run / file for file in READ]
 
 
 def drawn_category_of(run: Path) -> str | None:

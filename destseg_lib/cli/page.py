@@ -6,9 +6,13 @@ import argparse
 from pathlib import Path
 from typing import get_args
 
-import torch
-
-from destseg_lib.cli.options import add_overwrite, add_quiet, shipped_name
+from destseg_lib.cli.options import (
+    add_overwrite,
+    add_quiet,
+    add_run_to_export,
+    run_to_export,
+    shipped_name,
+)
 from destseg_lib.evaluation.browser import packed_run
 from destseg_lib.evaluation.page import INDEX, page_files
 from destseg_lib.evaluation.predict import find_photographs
@@ -16,8 +20,7 @@ from destseg_lib.files.outputs import outputs
 from destseg_lib.images.load import load_images
 from destseg_lib.runs.inputs import fingerprint_pixels, hold_out
 from destseg_lib.runs.quantise import Weights
-from destseg_lib.runs.run import READ, load_run, read_run
-from destseg_lib.runs.shipped import load_pretrained
+from destseg_lib.runs.run import read_run
 from destseg_lib.runs.web_runtime import FILES, web_runtime
 from destseg_lib.threshold import describe_threshold
 
@@ -25,8 +28,7 @@ from destseg_lib.threshold import describe_threshold
 def add_page(parser: argparse.ArgumentParser) -> None:
     """The options of ``destseg page``."""
     add = parser.add_argument
-    run = "a run, or pretrained:NAME for the model of a drawn category that ships"
-    add("--run", type=Path, required=True, metavar="RUN", help=run)
+    add_run_to_export(parser)
     out = f"folder to write {INDEX} to, and what it loads"
     add("--out", type=Path, required=True, metavar="DIR", help=out)
     single = f"write {INDEX} alone, with everything in it"
@@ -51,12 +53,11 @@ def add_page(parser: argparse.ArgumentParser) -> None:
 
 def run_page(options: argparse.Namespace) -> int:
     """``destseg page``: write the page; say how large it is, and its threshold."""
-    device, shipped = torch.device("cpu"), shipped_name(options.run)
-    run = load_run(options.run, device) if shipped is None else load_pretrained(shipped, device)
+    (run, files_read), shipped = run_to_export(options), shipped_name(options.run)
     inputs = {"category": shipped} if shipped else read_run(options.run)["inputs"]
     layout = options.good / "train" / "good"  # as in MVTec AD, next to defects
     paths = find_photographs([layout if layout.is_dir() else options.good])
-    read = [*paths, *(options.run / file for file in READ if shipped is None)]
+    read = [*paths, *files_read]
     if options.runtime is not None:
         read += [options.runtime / file for file in FILES]
     made = outputs(options.out, [INDEX], read, by="page", overwrite=options.overwrite)

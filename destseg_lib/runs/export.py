@@ -28,8 +28,7 @@ from destseg_lib.config import (
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.files import write_whole
 from destseg_lib.fusion import distance_map
-from destseg_lib.metrics import image_scores
-from destseg_lib.model import DeSTSeg, quarter
+from destseg_lib.model import DeSTSeg, map_scores, quarter
 from destseg_lib.runs.exported import (
     KEY,
     OUTPUTS,
@@ -159,9 +158,7 @@ def export_run(
     own = weights != "int8" and config == run.config
     scores = run.calibration_scores if own else ()
     if good is not None:
-        scores = tuple(
-            float(s) for maps in exported.maps(good) for s in image_scores(maps.final, TOP_PIXELS)
-        )
+        scores = tuple(map_scores(exported.maps(good)).tolist())
     known = {
         "config": config_to_dict(config),
         "teacher": {"name": run.teacher_name, "fingerprint": run.model.teacher.fingerprint()},

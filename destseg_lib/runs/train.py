@@ -14,14 +14,13 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from destseg_lib.batches import TrainingImages
-from destseg_lib.config import TOP_PIXELS, TrainingConfig
+from destseg_lib.config import TrainingConfig
 from destseg_lib.device import describe_device, resolve_device, resolve_precision
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.images.folders import Category, find_images
 from destseg_lib.images.load import ImageSet, load_images, white_level
 from destseg_lib.images.view import WHITE, View
-from destseg_lib.metrics import image_scores
-from destseg_lib.model import DeSTSeg
+from destseg_lib.model import DeSTSeg, map_scores
 from destseg_lib.runs.budget import fit_to_budget, seconds_per_step
 from destseg_lib.runs.checkpoint import train_with_checkpoints
 from destseg_lib.runs.inputs import (
@@ -145,13 +144,9 @@ def train_and_calibrate(
     )
     # The model as loaded from the folder: threshold and later scores come from the same one.
     run = load_run(out, device, calibrated=False)
-    bar = tqdm(total=len(held_out), desc="calibrating", unit="image", disable=not job.progress)
-    scores: list[float] = []
-    with bar:
-        for maps in run.maps(good.pixels[held_out]):
-            scores += image_scores(maps.final, TOP_PIXELS).tolist()
-            bar.update(len(maps.final))
-    save_calibration(out, scores)
+    batches = run.maps(good.pixels[held_out])
+    scores = map_scores(tqdm(batches, "calibrating", unit="batch", disable=not job.progress))
+    save_calibration(out, scores.tolist())
     if advice := describe_held_out(len(scores)):
         print(advice)
 

@@ -117,6 +117,17 @@ function picture(box, width, height, caption, scale = 1) {
   };
 }
 
+// Calls point(event) where the pointer presses or drags on a canvas.
+function dragged(canvas, point) {
+  canvas.addEventListener("pointerdown", (event) => {
+    canvas.setPointerCapture(event.pointerId);
+    point(event);
+  });
+  canvas.addEventListener("pointermove", (event) => {
+    if (event.buttons) point(event);
+  });
+}
+
 // A curve in the unit square with a point on it.
 function plot(box, title, xLabel, yLabel, xMax = 1) {
   const path = make("path", { class: "curve" });

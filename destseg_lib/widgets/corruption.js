@@ -121,13 +121,7 @@ function render({ model, el }) {
     const angle = Math.atan2(y - (line * size) / cellsY, x - (column * size) / cellsX);
     turnTo(((angle - data.angles[line * lines + column]) * 180) / Math.PI);
   };
-  canvas.addEventListener("pointerdown", (event) => {
-    canvas.setPointerCapture(event.pointerId);
-    point(event);
-  });
-  canvas.addEventListener("pointermove", (event) => {
-    if (event.buttons) point(event);
-  });
+  dragged(canvas, point);
   canvas.addEventListener("keydown", (event) => {
     const step = { ArrowUp: -5, ArrowDown: 5, ArrowLeft: -5, ArrowRight: 5 }[event.key];
     if (!step) return;

@@ -29,13 +29,7 @@ function render({ model, el }) {
     go(Math.floor(((event.clientY - place.top) / place.height) * height),
       Math.floor(((event.clientX - place.left) / place.width) * width));
   };
-  canvas.addEventListener("pointerdown", (event) => {
-    canvas.setPointerCapture(event.pointerId);
-    point(event);
-  });
-  canvas.addEventListener("pointermove", (event) => {
-    if (event.buttons) point(event);
-  });
+  dragged(canvas, point);
   canvas.addEventListener("keydown", (event) => {
     const step = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
     if (!step) return;

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from anywidget import AnyWidget
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, FloatRect, Locator, Page
 
 from destseg_lib import widgets
 from destseg_lib.drawn.dataset import ImageCounts, draw_category
@@ -83,13 +83,19 @@ def test_an_element_shows_what_python_computes(name, tmp_path, browser: Browser)
         assert checks.accessible(seen.page, AXE) == []
 
 
+def handle(page: Page) -> tuple[Locator, FloatRect]:
+    """The canvas that pointer and keys move something on, and where it is."""
+    canvas = page.locator("canvas[tabindex]")
+    box = canvas.bounding_box()
+    assert box
+    return canvas, box
+
+
 def test_a_place_is_chosen_on_the_picture_by_pointer_and_by_arrow_keys(tmp_path, browser: Browser):
     address = write_page(tmp_path, "SimilarityProbe")
     probe = elements.probe()
     with checks.visit(browser, address, tmp_path.as_uri() + "/") as seen:
-        canvas = seen.page.locator("canvas[tabindex]")
-        box = canvas.bounding_box()
-        assert box
+        canvas, box = handle(seen.page)
         # The middle of row 7, column 30 of 32 x 40.
         seen.page.mouse.click(
             box["x"] + box["width"] * 30.5 / 40, box["y"] + box["height"] * 7.5 / 32
@@ -105,9 +111,7 @@ def test_a_gradient_is_turned_on_the_noise_by_pointer_and_by_arrow_keys(tmp_path
     address = write_page(tmp_path, "CorruptionLab")
     lab = elements.laboratory()
     with checks.visit(browser, address, tmp_path.as_uri() + "/") as seen:
-        canvas = seen.page.locator("canvas[tabindex]")
-        box = canvas.bounding_box()
-        assert box
+        canvas, box = handle(seen.page)
         # To the right of the lattice's middle, which is place 24 of 48.
         x, y = (
             box[side] + box[length] * 24.5 / 48

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 import time
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from destseg_lib.images.read import read_image
 from tools.live import build
 
 from . import checks
+from .pictures import as_file, quarters, turned
 from .test_book import AXE
 
 PAGE = "book/live.html"
@@ -126,32 +126,16 @@ def test_another_part_loads_its_model_and_the_teacher_stays(category, served, br
         assert checks.quiet(seen) == []
 
 
-def as_file(image: Image.Image, kind: str, **options: object) -> dict[str, object]:
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return {"name": f"one.{kind}", "mimeType": f"image/{kind}", "buffer": file.getvalue()}
-
-
-def quarters(width: int, height: int) -> Image.Image:
-    """A picture of four colours, which shows how it is turned."""
-    image = Image.new("RGB", (width, height), (200, 40, 40))
-    image.paste((40, 200, 40), (width // 2, 0, width, height // 2))
-    image.paste((40, 40, 200), (0, height // 2, width // 2, height))
-    return image
-
-
 def test_pictures_are_read_as_the_library_reads_them_and_a_broken_one_is_refused(
     root, browser, tmp_path
 ):
-    exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
     noise = np.random.default_rng(0).integers(0, 256, (307, 211, 3), dtype=np.uint8)
     # Pillow squashes in the cheaper order, which changes the last bit; JPEG has several decoders.
     pictures = (
-        (as_file(Image.fromarray(noise), "png"), 1),
-        (as_file(quarters(37, 211), "png"), 1),
-        (as_file(quarters(7000, 5000), "jpeg"), 4),
-        (as_file(quarters(300, 200), "jpeg", exif=exif), 4),
+        (as_file(Image.fromarray(noise), "one.png"), 1),
+        (as_file(quarters(37, 211), "one.png"), 1),
+        (as_file(quarters(7000, 5000), "one.jpeg"), 4),
+        (as_file(quarters(300, 200), "one.jpeg", exif=turned()), 4),
     )
     with started(browser, root) as seen:
         chooser = seen.page.locator("input[type=file]")
@@ -170,7 +154,7 @@ def test_pictures_are_read_as_the_library_reads_them_and_a_broken_one_is_refused
 
 
 def test_a_file_may_be_dropped_on_the_picture(served, browser):
-    content = base64.b64encode(as_file(quarters(64, 64), "png")["buffer"]).decode()
+    content = base64.b64encode(as_file(quarters(64, 64), "one.png")["buffer"]).decode()
     with started(browser, served) as seen:
         canvas(seen.page).evaluate(
             """(node, content) => {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import gzip
-import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +22,7 @@ from destseg_lib.runs.shipped import load_pretrained
 
 from . import checks
 from .conftest import ROOT, serve
+from .pictures import as_file, quarters, turned
 from .test_elements import AXE
 
 RUNTIME = ROOT / "_vendor" / "onnxruntime"
@@ -87,12 +87,6 @@ def graphs(folder: Path) -> Callable[[np.ndarray], Answer]:
     return open_halves(Halves(content("teacher.onnx"), content("model.onnx")))
 
 
-def as_file(image: Image.Image, name: str, **options: object) -> dict[str, object]:
-    file = io.BytesIO()
-    image.save(file, name.partition(".")[2], **options)
-    return {"name": name, "mimeType": "image/png", "buffer": file.getvalue()}
-
-
 def outlined(page: Page) -> np.ndarray:
     """Where the shown photograph has the outline's colour, (H, W)."""
     width, height, values = page.evaluate(
@@ -138,25 +132,16 @@ def test_the_score_is_that_of_onnx_runtime_and_of_predict_on_the_same_photograph
             assert score == pytest.approx(expected, abs=0.03)  # half precision, and bf16
 
 
-def quarters(width: int, height: int) -> Image.Image:
-    image = Image.new("RGB", (width, height), (200, 40, 40))
-    image.paste((40, 200, 40), (width // 2, 0, width, height // 2))
-    image.paste((40, 40, 200), (0, height // 2, width // 2, height))
-    return image
-
-
 def test_odd_huge_turned_and_clear_pictures_are_read_as_the_library_reads_them(
     folder, browser, tmp_path
 ):
-    exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
     clear = quarters(300, 200).convert("RGBA")
     clear.putalpha(Image.linear_gradient("L").resize((300, 200)))
     pictures = [
         as_file(quarters(37, 211), "odd.png"),
         as_file(quarters(1, 900), "thin.png"),
         as_file(quarters(7000, 5000), "huge.jpeg"),
-        as_file(quarters(300, 200), "turned.jpeg", exif=exif),
+        as_file(quarters(300, 200), "turned.jpeg", exif=turned()),
         as_file(clear, "clear.png"),
         as_file(quarters(301, 203).convert("L"), "grey.png"),
     ]

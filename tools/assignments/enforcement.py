@@ -21,6 +21,42 @@ WHAT = {
     "size of a file": "of what it writes and prints",
     "time": "after which it is ended with all that it started",
 }
+
+
+def forking(count: int, seconds: float) -> str:
+    """A program that starts so many processes, which sleep so long, and ends them."""
+    return f"""
+import os, time
+started = []
+try:
+    for _ in range({count}):
+        pid = os.fork()
+        if pid == 0:
+            time.sleep({seconds})
+            os._exit(0)
+        started.append(pid)
+finally:
+    for pid in started:
+        os.kill(pid, 9)
+        os.waitpid(pid, 0)
+"""
+
+
+def holding(mebibytes: int, seconds: float) -> str:
+    """A program of three processes that each hold so much memory so long."""
+    return f"""
+import os, time
+for _ in range(3):
+    if os.fork() == 0:
+        held = bytearray({mebibytes} * 2**20)
+        held[::4096] = bytes(len(held[::4096]))
+        time.sleep({seconds})
+        os._exit(0)
+for _ in range(3):
+    os.wait()
+"""
+
+
 # Each returns 1 where the limit does not hold. Few processes, little memory, a second of sleep.
 PROBES = {
     "network": "import socket\nsocket.create_connection(('127.0.0.1', PORT), 1)\nreturn 1",
@@ -30,34 +66,10 @@ try:
 except OSError:
     open(TOKEN + '.new', 'w').write('x')
 return 1""",
-    "processes": """
-import os, time
-started = []
-try:
-    for _ in range(20):
-        pid = os.fork()
-        if pid == 0:
-            time.sleep(1)
-            os._exit(0)
-        started.append(pid)
-finally:
-    for pid in started:
-        os.kill(pid, 9)
-        os.waitpid(pid, 0)
-return 1""",
+    "processes": f"{forking(20, 1)}return 1",
     "size of a file": "with open('big', 'wb') as file:\n    file.write(bytes(2**21))\nreturn 1",
 }
-MEMORY = """
-import os, time
-for _ in range(3):
-    if os.fork() == 0:
-        held = bytearray(110 * 2**20)
-        held[::4096] = bytes(len(held[::4096]))
-        time.sleep(1.5)
-        os._exit(0)
-for _ in range(3):
-    os.wait()
-return 1"""
+MEMORY = f"{holding(110, 1.5)}return 1"
 TIME = "import time\ntime.sleep(2.5)\nreturn 1"
 
 
