@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, FileChooser, Page
 
 from destseg_lib import cli
 from destseg_lib.drawn.dataset import ImageCounts, draw_category
@@ -180,12 +180,18 @@ def test_what_cannot_be_judged_is_named_and_the_next_photograph_is(folder, brows
 def test_it_is_worked_with_the_keyboard_and_by_dropping(folder, browser):
     with ready(browser, (folder / "whole").as_uri() + "/") as seen:
         page = seen.page
+        # Listening from the start: asked for only as the key is pressed, the browser may come late.
+        choosers: list[FileChooser] = []
+        page.on("filechooser", lambda chooser: choosers.append(chooser))
         page.keyboard.press("Tab")
         box = page.locator("label:focus-within")
         assert box.evaluate("node => getComputedStyle(node).outlineStyle") == "solid"
-        with page.expect_file_chooser() as opened:
+        for _ in range(3):
             page.keyboard.press("Space")
-        opened.value.set_files(folder / "photographs" / "rust4.jpg")
+            page.wait_for_timeout(2_000)
+            if choosers:
+                break
+        choosers[0].set_files(folder / "photographs" / "rust4.jpg")
         page.get_by_text("Defect found", exact=True).wait_for()
         content = base64.b64encode((folder / "photographs" / "good0.jpg").read_bytes()).decode()
         page.evaluate(
