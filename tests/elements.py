@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
+from tiny import tiny_model
 
 from destseg_lib import widgets
 from destseg_lib.studies.study import Study
@@ -71,11 +72,20 @@ def ablation() -> widgets.AblationExplorer:
     return widgets.AblationExplorer([study()])
 
 
+def method() -> widgets.MethodPicture:
+    rng = np.random.default_rng(7)
+    good, corrupted, photograph = rng.integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
+    mask = np.zeros((64, 64), np.uint8)
+    mask[10:30, 20:40] = 1
+    return widgets.MethodPicture.of_model(tiny_model(), good, corrupted, mask, photograph, 0.5)
+
+
 ALL = {
     "AblationExplorer": ablation,
     "ThresholdExplorer": explorer,
     "CorruptionLab": laboratory,
     "SimilarityProbe": probe,
     "FusionByHand": fusion,
+    "MethodPicture": method,
     "TrainingFilm": film,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from types import SimpleNamespace
 from typing import NamedTuple
 
@@ -106,3 +107,21 @@ def test_arrays_are_shown_as_the_code_writes_them():
     lines = [":vartype a: numpy.ndarray[tuple[typing.Any, ...], numpy.dtype[numpy.int64]]", "text"]
     book_pages.attributes(None, "class", "A", None, None, lines)
     assert lines == [":vartype a: NDArray[int64]", "text"]
+
+
+def test_a_chapter_shows_its_place_in_the_method_under_its_title():
+    for page, marked in {
+        "book/03_teacher": ["03_teacher.html"],
+        "book/07_fusion": ["07_fusion.html"] * 2,
+        "book/08_training": ["06_denoising_student.html", "07b_network.html"],
+        "book/10_ablations": [],
+    }.items():
+        context = {"body": "<h1>One</h1><h2>Two</h2>"}
+        book_pages.with_place(None, page, "page.html", context, None)
+        after = context["body"].split("</h1>")[1]
+        assert after.startswith("<style>") and after.endswith("</nav><h2>Two</h2>")
+        assert re.findall(r'<a class="part here" href="([^"]+)"', after) == marked
+    for page in ("book/00_first_look", "book/glossary", "book/api/method"):
+        context = {"body": "<h1>One</h1>"}
+        book_pages.with_place(None, page, "page.html", context, None)
+        assert context["body"] == "<h1>One</h1>"

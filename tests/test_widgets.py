@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from pathlib import Path
+from xml.etree import ElementTree
 
 import elements
 import numpy as np
@@ -14,16 +16,19 @@ from sklearn.metrics.pairwise import cosine_similarity
 from tiny import TINY, noise, tiny_model
 
 from destseg_lib import widgets
+from destseg_lib.config import ModelConfig
 from destseg_lib.corruption import perlin_noise, rotate
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.model import predict_maps, to_tensor
 from destseg_lib.studies.compare import compare
 from destseg_lib.teacher import normalise
 from destseg_lib.training import train, with_steps
+from destseg_lib.widgets.diagram import ARROWS, PARTS, PHASES, method_picture
 from destseg_lib.widgets.element import fixed, painted, runs
 from destseg_lib.widgets.recording import film as film_of
 from destseg_lib.widgets.recording import record_training, shipped_recording
 
+ROOT = Path(__file__).resolve().parents[1]
 RNG = np.random.default_rng(7)
 IMAGES = RNG.integers(0, 256, (2, 12, 10, 3), dtype=np.uint8)
 MASKS = np.zeros((2, 12, 10), np.uint8)
@@ -33,6 +38,7 @@ MAPS = RNG.integers(0, 256, MASKS.shape).astype(float)
 MAPS[0, 11, 9], MAPS[0, 11, 8] = 0, 255
 SMALL, PICTURE, EYE = IMAGES[0, :8, :8], np.zeros((16, 16, 3), np.uint8), np.eye(4)[None]
 FRAMES = np.zeros((6, 8, 8, 3), np.uint8)
+WITHOUT = ModelConfig(width=1 / 16, segmentation=False)
 STUDY, RECORDS = elements.study()
 
 
@@ -50,6 +56,12 @@ def fuse(side=4, levels=3, masks=EYE):
 
 def film(panel=FRAMES, steps=6, columns=None):
     return widgets.TrainingFilm(range(steps), {"map": FRAMES[:steps], "features": panel}, columns)
+
+
+def method(image, photograph=None, segmentation=True):
+    model = tiny_model(TINY if segmentation else replace(TINY, model=WITHOUT))
+    new = image if photograph is None else photograph
+    return widgets.MethodPicture.of_model(model, image, image, image[..., 0] > 99, new, 0.5)
 
 
 @pytest.mark.parametrize("name", elements.ALL)
@@ -311,6 +323,65 @@ def test_the_ablation_explorer_shows_the_papers_value_where_there_is_one():
     assert explorer.displayed("tile", "aupro", "whole")["paper"] == "no figure"
 
 
+# The picture of the method
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_the_picture_marks_what_learns_and_fades_what_a_phase_does_not_use(phase):
+    drawn = ElementTree.fromstring(method_picture(["teacher"], phase=phase))
+    boxes = {box.get("data-part"): set(box.get("class").split()) for box in drawn.iter("g")}
+    learns = {name for name, marks in boxes.items() if "learns" in marks}
+    assert learns == ({phase} if phase != "test" else set())
+    assert {name for name, marks in boxes.items() if "here" in marks} == {"teacher"}
+    used = {name for name, marks in boxes.items() if "faint" not in marks}
+    assert used == {name for name, part in PARTS.items() if phase in part.says}
+    # An arrow that is not faint joins two parts that the phase uses.
+    assert all({start, end} <= used for start, end, phases in ARROWS if phase in phases)
+
+
+def test_in_the_book_each_part_leads_to_the_chapter_that_builds_it():
+    drawn = ElementTree.fromstring(method_picture(["score"], address="{chapter}.html"))
+    links = {link.get("href"): link.get("aria-current") for link in drawn.iter("a")}
+    assert links.pop("02_measuring.html") == "page"
+    assert set(links.values()) == {None}
+    chapters = {f"{path.stem}.html" for path in (ROOT / "book").glob("*.ipynb")}
+    assert {part.chapter + ".html" for part in PARTS.values()} == {"02_measuring.html", *links}
+    assert {*links} <= chapters
+
+
+def test_the_tensors_of_the_method_are_the_model_s():
+    model = tiny_model()
+    rng = np.random.default_rng(1)
+    good, corrupted, new = rng.integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
+    mask = np.zeros((64, 64), np.uint8)
+    mask[4:9] = 1
+    element = widgets.MethodPicture.of_model(model, good, corrupted, mask, new, threshold=0.0)
+    with torch.no_grad():
+        clean, damaged, tested = (normalise(to_tensor(i[None])) for i in (good, corrupted, new))
+        teacher, student = model.teacher(clean), model.student(damaged)
+        maps = model(tested)
+    first = 1 - torch.cosine_similarity(teacher[0], student[0])[0].numpy()
+    shown = {
+        phase: {
+            name: [element.data["pictures"][n] for n in numbers] for name, numbers in part.items()
+        }
+        for phase, part in element.data["shown"].items()
+    }
+
+    def ends(picture):
+        return [float(end) for end in picture["range"].split(" to ")]
+
+    found = ends(shown["student"]["distances"][0])
+    assert found == pytest.approx([first.min(), first.max()], abs=0.006)
+    found = ends(shown["test"]["segmentation"][0])
+    assert found == pytest.approx([float(maps.final.min()), float(maps.final.max())], abs=0.006)
+    assert [p["name"] for p in shown["segmentation"]["corruption"]] == ["corrupted Iₐ", "mask M"]
+    assert element.displayed("student", "student")["state"] == "learns"
+    assert element.displayed("segmentation", "product")["gives"] == "nothing"
+    assert element.displayed("test", "features")["gives"].startswith("64 × 16 × 16, 128 × 8 × 8")
+    assert "above 0.000" in element.displayed("test", "score")["gives"]
+
+
 # Refusals
 
 
@@ -336,6 +407,9 @@ def test_the_ablation_explorer_shows_the_papers_value_where_there_is_one():
         (lambda: film(FRAMES[:2], steps=2), "five steps or more"),
         (lambda: film(FRAMES[:5]), "a frame in every panel"),
         (lambda: film(columns={"loss": [1, 2, 3, 4, 5, np.nan]}), "must be finite"),
+        (lambda: widgets.MethodPicture({}, {}), "nothing to show of photograph in student"),
+        (lambda: method(SMALL, photograph=SMALL[:4]), "give one size"),
+        (lambda: method(SMALL, segmentation=False), "no segmentation network"),
         (lambda: widgets.AblationExplorer([(STUDY, [])]), "No run has finished"),
         (lambda: widgets.AblationExplorer([(STUDY, RECORDS)], ["auc"]), "no metric 'auc'"),
         (lambda: widgets.AblationExplorer(

@@ -18,6 +18,7 @@ from destseg_lib.widgets.corruption import CorruptionLab
 from destseg_lib.widgets.film import TrainingFilm
 from destseg_lib.widgets.fusion import FusionByHand
 from destseg_lib.widgets.live import LiveDetector
+from destseg_lib.widgets.method import MethodPicture
 from destseg_lib.widgets.similarity import SimilarityProbe
 from destseg_lib.widgets.threshold import ThresholdExplorer
 
@@ -26,6 +27,7 @@ __all__ = [
     "CorruptionLab",
     "FusionByHand",
     "LiveDetector",
+    "MethodPicture",
     "SimilarityProbe",
     "ThresholdExplorer",
     "TrainingFilm",

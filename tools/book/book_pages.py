@@ -6,6 +6,7 @@
   reader; the titles under which Colab folds solutions mean nothing in the book.
 - Plots of few colours are stored with few, at a quarter of the weight, and pictures full of
   photographs as JPEG.
+- A chapter of the method shows, under its title, where in the method it is.
 - In the reference, the fields of a named tuple are in its docstring, a default that is not Python
   is three dots, and arrays have the names that the code gives them.
 """
@@ -21,6 +22,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from sphinx.application import Sphinx
+
+from destseg_lib.widgets import diagram
+from destseg_lib.widgets.diagram import PARTS, method_picture
 
 REPLACED = (
     # The name of a button is the text it shows; a picture in a button needs no name.
@@ -54,6 +58,9 @@ ARRAYS = (
     ),
     (re.compile(r"[\w.~]*_Buffer \| .*?_NestedSequence\[complex \| bytes \| str\]"), "ArrayLike"),
 )
+CHAPTER = re.compile(r"book/(?P<name>(?!00_)\d\d[a-z]?_\w+)")
+LEARNING = {"08_training": ["student", "segmentation"]}  # it builds no part, it trains two
+STYLE = (Path(diagram.__file__).parent / "method.css").read_text(encoding="utf-8")
 UNUSED = re.compile("thebe|sphinx-design|design-tabs", re.I)
 SEARCH = re.compile(
     r'\s*<script src="[^"]*(?:searchtools|language_data|searchindex)\.js[^"]*"></script>'
@@ -139,6 +146,27 @@ def photographic(picture: bytes) -> bytes | None:
     return file.getvalue() if 3 * len(file.getvalue()) <= len(picture) else None
 
 
+def with_place(
+    app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: object
+) -> None:
+    """Put the small picture of the method under a chapter's title, its own part marked."""
+    if match := CHAPTER.fullmatch(pagename):
+        picture = place(match["name"])
+        context["body"] = context["body"].replace("</h1>", f"</h1>{picture}", 1)
+
+
+def place(chapter: str) -> str:
+    """The small picture of the method for a chapter: its parts are marked, others are links."""
+    here = LEARNING.get(chapter, [n for n, part in PARTS.items() if part.chapter == chapter])
+    names = " and ".join(" ".join(PARTS[name].label) for name in here) or "the whole method"
+    drawn = method_picture(here, address="{chapter}.html", label=f"You are here: {names}")
+    return (
+        f"<style>{STYLE}</style>"
+        f'<nav class="destseg-here" aria-label="The method">{drawn}'
+        f"<p>You are here: <strong>{names}</strong></p></nav>"
+    )
+
+
 def finish_pages(app: Sphinx, exception: Exception | None) -> None:
     """Correct the theme's buttons in the written pages, and make their pictures light."""
     if exception or app.builder.name != "html":
@@ -165,6 +193,7 @@ def finish_pages(app: Sphinx, exception: Exception | None) -> None:
 def setup(app: Sphinx) -> dict[str, bool]:
     """Called by Sphinx."""
     app.connect("html-page-context", without_unused, priority=900)
+    app.connect("html-page-context", with_place)
     app.connect("autodoc-skip-member", repeats_docstring)
     app.connect("autodoc-process-signature", readable)
     app.connect("autodoc-process-docstring", attributes, priority=900)  # after napoleon
