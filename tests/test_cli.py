@@ -25,7 +25,18 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 KEYS = {"image_auroc", "pixel_auroc", "pixel_ap", "aupro", "iap", "iap90"}
 TINY = (
-    *("--teacher", "random", "--image-size", "64", "--batch-size", "4", "--width", "0.0625"),
+    *(
+        "--recipe",
+        "tiny",
+        "--teacher",
+        "random",
+        "--image-size",
+        "64",
+        "--batch-size",
+        "4",
+        "--width",
+        "0.0625",
+    ),
     *("--student-steps", "2", "--segmentation-steps", "2", "--device", "cpu", "--quiet"),
 )
 
@@ -190,14 +201,15 @@ def test_what_the_system_refuses_is_told_without_a_traceback(run, tile, tmp_path
     assert "log.jsonl" in message and "directory" in message
 
 
-def parsed(*options: str, category: str = "tile_like") -> TrainingConfig:
+def parsed(*options: str, category: str = "tile_like", drawn: bool = True) -> TrainingConfig:
     arguments = cli.build_parser().parse_args(["train", "--data", "d", "--out", "o", *options])
-    return config_for(category, arguments)
+    return config_for(category, arguments, drawn=drawn)
 
 
 def test_without_options_the_mode_chooses_the_recipe(monkeypatch):
     monkeypatch.delenv("DESTSEG_MODE", raising=False)
     assert parsed("--device", "cpu") == tiny_recipe()
+    assert parsed("--device", "cpu", drawn=False) == quick_recipe()
     monkeypatch.setenv("DESTSEG_MODE", "full")
     assert parsed("--device", "cpu") == paper_recipe()
     assert parsed("--recipe", "quick") == quick_recipe()

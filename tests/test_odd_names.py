@@ -17,7 +17,10 @@ from destseg_lib.evaluation.tables import markdown_table, shown
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-TRAIN = "--image-size 32 --batch-size 2 --student-steps 2 --segmentation-steps 2 --width 0.0625"
+TRAIN = (
+    "--recipe tiny --image-size 32 --batch-size 2 --student-steps 2 --segmentation-steps 2 "
+    "--width 0.0625"
+)
 NAMES = ("$x_{.png", "a|b.png", "caf\udce9.png", "\u202ebidi.png")
 
 

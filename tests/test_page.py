@@ -30,7 +30,18 @@ from tests.tiny import TINY, tiny_model
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 TRAINING = (
-    *("--teacher", "random", "--image-size", "32", "--batch-size", "2", "--width", "0.0625"),
+    *(
+        "--recipe",
+        "tiny",
+        "--teacher",
+        "random",
+        "--image-size",
+        "32",
+        "--batch-size",
+        "2",
+        "--width",
+        "0.0625",
+    ),
     *("--student-steps", "1", "--segmentation-steps", "1", "--device", "cpu", "--quiet"),
 )
 

@@ -272,8 +272,9 @@ def test_the_commands_keep_a_runs_look(tmp_path: Path, capsys: pytest.CaptureFix
         (tmp_path / "good").mkdir(exist_ok=True)
         photograph(tmp_path / "good" / f"{i}.png")
     train = ["train", "--data", tmp_path / "good", "--out", tmp_path / "run", "--teacher", "random",
-             "--width", "0.125", "--image-size", "32", "--batch-size", "2", "--student-steps", "2",
-             "--segmentation-steps", "2", "--holdout", "0.25", "--quiet"]  # fmt: skip
+             "--recipe", "tiny", "--width", "0.125", "--image-size", "32", "--batch-size", "2",
+             "--student-steps", "2", "--segmentation-steps", "2", "--holdout", "0.25",
+             "--quiet"]  # fmt: skip
     look = ["--crop", "4,0,40,40", "--tiles", "2"]
     assert main([str(word) for word in (*train, *look)]) == 0
     assert "32 pixels of the part 4,0,40,40 in 2 x 2 tiles" in capsys.readouterr().out

@@ -59,10 +59,14 @@ def default_teacher() -> str:
     return MODES[current_mode()].teacher
 
 
-def defaults(device: torch.device) -> Defaults:
-    """The current mode's defaults; in tiny mode a GPU gets more to do than a CPU."""
+def defaults(device: torch.device, *, photographs: bool = False) -> Defaults:
+    """The current mode's defaults.
+
+    In tiny mode a GPU gets more to do than a CPU, and so do ``photographs``: the tiny recipe is for
+    lessons on drawn images.
+    """
     chosen = MODES[current_mode()]
-    quick = chosen.recipe == "tiny" and device.type == "cuda"
+    quick = chosen.recipe == "tiny" and (photographs or device.type == "cuda")
     return replace(chosen, recipe="quick") if quick else chosen
 
 

@@ -69,7 +69,8 @@ def add_train(parser: argparse.ArgumentParser) -> None:
         dest="config.recipe",
         choices=RECIPES,
         help="paper: the authors' recipe, for a GPU; quick: half an hour on two cores; tiny: two "
-        "minutes. Options below win over it (default: tiny, with a GPU quick, in full mode paper)",
+        "minutes, for lessons. Options below win over it (default: quick for --data and on a GPU, "
+        "otherwise tiny; in full mode paper)",
     )
     add("--time-budget", type=float, metavar="MIN", help="take fewer steps, to fit these minutes")
     add("--resume", action="store_true", help="continue the run in --out")
@@ -84,7 +85,9 @@ def add_train(parser: argparse.ArgumentParser) -> None:
 
 def run_train(options: argparse.Namespace) -> int:
     """``destseg train``: one category into RUN, or several into RUN/<category>."""
-    config_for("", options)  # a mistake in an option must be known before images are drawn
+    config_for(
+        "", options, drawn=True
+    )  # a mistake in an option must be known before images are drawn
     data = data_folder(options)
     job = TrainingJob(
         textures=options.textures,
@@ -118,17 +121,22 @@ def run_train(options: argparse.Namespace) -> int:
     keep_freed_memory()
     for category, out in runs:
         drawn = drawn_settings(category.root)
-        train_and_calibrate(
-            category, out, config_for(category.name, options), replace(job, drawn=drawn)
-        )
+        config = config_for(category.name, options, drawn=drawn is not None)
+        train_and_calibrate(category, out, config, replace(job, drawn=drawn))
         print(f"trained {category.name}: {out}", flush=True)
+        if config.recipe == "tiny":
+            print("This was the tiny recipe, for lessons; --recipe quick finds more.", flush=True)
     return 0
 
 
-def config_for(category: str, options: argparse.Namespace) -> TrainingConfig:
-    """The configuration of a new run: recipe, then the category's rotation, then options."""
+def config_for(category: str, options: argparse.Namespace, *, drawn: bool) -> TrainingConfig:
+    """The configuration of a new run: recipe, then the category's rotation, then options.
+
+    Without a recipe among the options, ``drawn`` images get another one than photographs do.
+    """
     changes = changed_settings(options)
-    name = changes.get("recipe") or defaults(resolve_device(options.device)).recipe
+    device = resolve_device(options.device)
+    name = changes.get("recipe") or defaults(device, photographs=not drawn).recipe
     recipe = RECIPES[str(name)]()
     return override(replace(recipe, rotation=rotation_for(category, recipe.rotation)), changes)
 
