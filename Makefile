@@ -20,10 +20,10 @@ STAGES ?= install lint types unit notebooks
 
 .DEFAULT_GOAL := help
 .PHONY: help install vendor live lint format types quick unit notebooks test book page browser links colab bench gpu \
-  constraints assignments grade handout clean
+  constraints assignments grade check-grading handout clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## make .venv and install the package with all it needs (PYTHON=python3.12 chooses)
 
@@ -118,6 +118,9 @@ assignments: $(STAMP) ## write the assignments that a secret makes into OUT=assi
 
 grade: $(STAMP) ## grade what was handed in: DIR=folder ROSTER=csv, UNSAFE=1 where a limit is missing
 	$(PY) tools/assignments/grade.py --dir "$(DIR)" --roster "$(ROSTER)" $(if $(UNSAFE),--unsafe)
+
+check-grading: $(STAMP) ## grade a class of thirty, hostile submissions among them, and write the record
+	$(PY) tools/assignments/check_grading.py --json results/grading/thirty.json
 
 handout: $(STAMP) ## write the chapters without solutions into OUT=handout; KEEP=02_measuring keeps its own
 	$(PY) tools/assignments/handout.py --out "$(or $(OUT),handout)" --keep $(KEEP)

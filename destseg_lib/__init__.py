@@ -45,7 +45,7 @@ from destseg_lib.errors import DeSTSegError
 from destseg_lib.model import DeSTSeg
 from destseg_lib.teacher import load_teacher
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "DeSTSeg",

@@ -9,9 +9,10 @@ import csv
 import json
 import socket
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
+import check_grading
 import enforcement
 import grade
 import psutil
@@ -30,6 +31,7 @@ from destseg_lib.studies.study import study_from_dict
 
 pytestmark = pytest.mark.slow
 
+ROOT = Path(__file__).resolve().parents[1]
 SECRET = b"the secret of these tests"
 LIMITS = Limits(seconds=5)
 MANY_FILES = "for k in range(8):\n    open(str(k), 'wb').write(bytes(2**20 - 1))"
@@ -242,6 +244,21 @@ def test_a_roster_that_is_none_is_refused(tmp_path, text, says):
 def test_a_roster_is_read(tmp_path):
     (tmp_path / "roster.csv").write_text("\ufeffid,name\nann, Ann A\n", encoding="utf-8")
     assert read_roster(tmp_path / "roster.csv") == [Student("ann", "Ann A")]
+
+
+def test_the_recorded_class_of_thirty_is_the_one_that_is_made_now():
+    record = json.loads((ROOT / "results" / "grading" / "thirty.json").read_text())
+    assert list(record["submissions"]) == list(check_grading.KINDS)
+    assert len(check_grading.KINDS) == 30
+    assert record["limits"] == asdict(check_grading.LIMITS)
+    for kind, found in record["submissions"].items():
+        assert found["reason"], kind
+        assert found["seconds"] <= 20 * max(1, len(check_grading.EXPECTED.get(kind, ())))
+        if kind in check_grading.EXPECTED:
+            handed_in = [found["points"][name] for name in check_grading.NAMES]
+            expected = check_grading.EXPECTED[kind]
+            assert handed_in[: len(expected)] == expected
+            assert record["honest_alone"][kind] == found["points"]
 
 
 # The open ablation

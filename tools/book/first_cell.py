@@ -1,6 +1,6 @@
 # @title Setup: run this cell first
 # The same in every chapter, written by tools/book/notebooks.py.
-REPOSITORY, REFERENCE, VERSION = "", "main", "0.1.0"
+REPOSITORY, REFERENCE, VERSION = "", "main", "0.2.0"
 
 import os
 import subprocess
