@@ -19,6 +19,7 @@ from destseg_lib.widgets.film import TrainingFilm
 from destseg_lib.widgets.fusion import FusionByHand
 from destseg_lib.widgets.live import LiveDetector
 from destseg_lib.widgets.method import MethodPicture
+from destseg_lib.widgets.quiz import Quiz
 from destseg_lib.widgets.similarity import SimilarityProbe
 from destseg_lib.widgets.threshold import ThresholdExplorer
 
@@ -28,6 +29,7 @@ __all__ = [
     "FusionByHand",
     "LiveDetector",
     "MethodPicture",
+    "Quiz",
     "SimilarityProbe",
     "ThresholdExplorer",
     "TrainingFilm",

@@ -62,3 +62,17 @@ def test_a_setting_in_python_and_in_the_page_are_checked_apart():
     assert scripts
     for script in scripts:
         assert "checks" not in script.read_text(encoding="utf-8"), script.name
+
+
+def test_a_choice_in_a_quiz_says_why_by_mouse_and_by_keys(root: str, browser: Browser):
+    with checks.visit(browser, f"{root}book/12_limits.html", root, narrow=True) as seen:
+        question = seen.page.locator(".quiz fieldset").first
+        reasons = question.locator(".because")
+        assert [reason.is_visible() for reason in reasons.all()] == [False] * 3
+        wrong = question.locator(".wrong").first
+        wrong.locator("label").click()
+        assert wrong.locator(".because").inner_text().startswith("✗ No.")
+        while not question.locator(".right input").is_checked():
+            seen.page.keyboard.press("ArrowDown")
+        shown = [reason.inner_text() for reason in reasons.all() if reason.is_visible()]
+        assert [text[:8] for text in shown] == ["✓ Right."]
