@@ -12,6 +12,7 @@ import pytest
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.evaluation.tables import METRIC_NAMES
 from destseg_lib.studies.compare import bootstrap, compare, unfinished
+from destseg_lib.studies.records import project_results
 from destseg_lib.studies.report import write_report
 from destseg_lib.studies.study import Study
 
@@ -186,3 +187,31 @@ def test_nothing_finished_is_no_report(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DeSTSegError, match="could not be written"):
         write_report(STUDY, records(), tmp_path / "file")
+
+
+# The project's own records
+
+
+def test_the_project_s_records_are_found_beside_the_book_here_and_in_a_clone(tmp_path, monkeypatch):
+    (tmp_path / "results" / "world").mkdir(parents=True)
+    for place in ("book", ".", "course/destseg-project"):
+        (tmp_path / place).mkdir(parents=True, exist_ok=True)
+    expected = (tmp_path / "results").resolve()
+    assert project_results(here=tmp_path / "book").resolve() == expected
+    assert project_results(here=tmp_path).resolve() == expected
+    below = tmp_path / "course" / "notes" / "destseg-project"
+    (below / "results" / "world").mkdir(parents=True)
+    assert project_results("a/b", here=below.parent) == below / "results"
+
+
+def test_without_records_a_clone_is_tried_and_then_it_is_said_what_to_do(tmp_path, monkeypatch):
+    commands = []
+    monkeypatch.setattr("subprocess.run", lambda command, check: commands.append(command))
+    here = tmp_path / "a" / "b"
+    here.mkdir(parents=True)
+    with pytest.raises(DeSTSegError, match=r"no folder 'results' here or above\. Clone"):
+        project_results(here=here)
+    assert commands == []
+    with pytest.raises(DeSTSegError, match="Clone the project"):
+        project_results("owner/name", "v1", here)
+    assert commands[0][-4:-1] == ["-b", "v1", "https://github.com/owner/name"]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import traceback
 from collections.abc import Iterator
@@ -196,3 +197,29 @@ def _check_same_study(study: Study, out: Path) -> None:
                 f"{out} holds another study, or this one before it was changed: {name} was {old} "
                 f"and is now {new}; choose another --out"
             )
+
+
+def project_results(repository: str = "", reference: str = "main", here: Path = Path()) -> Path:
+    """The project's folder of records, for a chapter that reads them.
+
+    Args:
+        repository: ``owner/name`` to clone from where there is no such folder; empty for none.
+        reference: its branch or tag.
+        here: where to look; then in the folder above, and in a clone below.
+
+    Raises:
+        DeSTSegError: there are no records, with what to do.
+    """
+    clone = here / "destseg-project"
+    places = [here / "..", here, clone]
+    if repository and not any((place / "results" / "world").is_dir() for place in places):
+        address = f"https://github.com/{repository}"
+        command = ["git", "clone", "-q", "--depth", "1", "-b", reference, address, str(clone)]
+        subprocess.run(command, check=False)
+    for place in places:
+        if (place / "results" / "world").is_dir():
+            return place / "results"
+    raise DeSTSegError(
+        "This section reads the project's records, and there is no folder 'results' here or above. "
+        "Clone the project and open the chapter in the clone; the sections that follow need none."
+    )
