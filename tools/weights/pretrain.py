@@ -11,7 +11,7 @@ from pathlib import Path
 
 from destseg_lib.config import RECIPES
 from destseg_lib.device import keep_freed_memory, resolve_device
-from destseg_lib.drawn.dataset import find_drawn, write_category
+from destseg_lib.drawn.dataset import ImageCounts, find_drawn, write_category
 from destseg_lib.evaluation.evaluate import evaluate_category
 from destseg_lib.images.folders import find_category
 from destseg_lib.runs.run import load_run
@@ -27,6 +27,7 @@ def main() -> None:
     parser.add_argument("categories", nargs="+")
     parser.add_argument("--runs", type=Path, default=Path("runs/pretrain"))
     parser.add_argument("--world", type=Path, default=Path("data/world"))
+    parser.add_argument("--images", type=int, default=120, help="good ones to train on")
     parser.add_argument("--student-steps", type=int, default=1000)
     parser.add_argument("--segmentation-steps", type=int, default=800)
     parser.add_argument("--seed", type=int, default=0)
@@ -43,7 +44,8 @@ def main() -> None:
             seed=options.seed,
             recipe="custom",
         )
-        category = find_category(write_category(name, options.world))
+        counts = replace(ImageCounts(), train=options.images)
+        category = find_category(write_category(name, options.world, counts=counts))
         out = options.runs / name
         train_and_calibrate(category, out, config, TrainingJob(teacher="builtin"))
         evaluation = evaluate_category(load_run(out, resolve_device()), category)
@@ -52,7 +54,7 @@ def main() -> None:
             "figures": asdict(evaluation.final),
             "cosine_product": asdict(evaluation.student),
             "command": f"python -m tools.weights.pretrain {name} "
-            f"--student-steps {options.student_steps} "
+            f"--images {options.images} --student-steps {options.student_steps} "
             f"--segmentation-steps {options.segmentation_steps} --seed {options.seed}",
         }
         path = WEIGHTS / f"{PREFIX}{name}{SUFFIX}"
