@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 
@@ -54,6 +55,23 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
         device.type, dtype=DTYPES[precision], enabled=precision != "fp32"
     )
     return context
+
+
+@contextmanager
+def torch_threads(threads: int | None) -> Iterator[None]:
+    """Let torch use this many threads inside the block; None leaves their number alone.
+
+    Raises:
+        DeSTSegError: fewer than one.
+    """
+    if threads is not None and threads < 1:
+        raise DeSTSegError(f"{threads} threads cannot compute; give --threads 1 or more")
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads or before)
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def keep_freed_memory() -> None:

@@ -13,7 +13,7 @@ import torch
 from destseg_lib.cli.options import add_overwrite
 from destseg_lib.cli.study import add_engine, check_engine_options, report_outcome, run_on_engine
 from destseg_lib.config import RECIPES
-from destseg_lib.device import keep_freed_memory, resolve_device
+from destseg_lib.device import keep_freed_memory, resolve_device, torch_threads
 from destseg_lib.files import write_json
 from destseg_lib.studies.paper_tables import (
     SEEDS,
@@ -24,7 +24,6 @@ from destseg_lib.studies.paper_tables import (
     write_tables,
 )
 from destseg_lib.studies.records import STUDENTS, missing_trials
-from destseg_lib.studies.run import torch_threads
 from destseg_lib.studies.study import Study
 from destseg_lib.studies.timing import estimate_runs, measure_timing, read_timing
 from destseg_lib.studies.trial import Trial

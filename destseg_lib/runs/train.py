@@ -15,7 +15,12 @@ from tqdm.auto import tqdm
 
 from destseg_lib.batches import TrainingImages
 from destseg_lib.config import TrainingConfig
-from destseg_lib.device import describe_device, resolve_device, resolve_precision
+from destseg_lib.device import (
+    describe_device,
+    resolve_device,
+    resolve_precision,
+    torch_threads,
+)
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.images.folders import Category, find_images
 from destseg_lib.images.load import ImageSet, load_images, white_level
@@ -40,6 +45,7 @@ from destseg_lib.runs.run import (
     save_calibration,
     start_run,
 )
+from destseg_lib.runs.threads import THREADS, Threads, choose_threads, kept_threads
 from destseg_lib.runs.tiles import decoded_size
 from destseg_lib.teacher import load_teacher
 from destseg_lib.threshold import describe_held_out
@@ -56,6 +62,8 @@ class TrainingJob:
         time_budget: minutes that training may take; None takes all steps of the recipe.
         checkpoint_every: steps between checkpoints.
         drawn: what the category was drawn with; None for photographs.
+        threads: of a CPU; ``auto`` takes one or all, whichever is faster in a few steps, None as
+            many as torch has. A run that is continued keeps the number that it began with.
     """
 
     textures: Path | None = None
@@ -68,6 +76,7 @@ class TrainingJob:
     skip_unreadable: bool = False
     progress: bool = True
     drawn: dict[str, Any] | None = None
+    threads: Threads = None
 
     def __post_init__(self) -> None:
         """Raise DeSTSegError for a value outside its range."""
@@ -75,6 +84,8 @@ class TrainingJob:
             raise DeSTSegError(
                 f"checkpoints come every {self.checkpoint_every} steps; give one step or more"
             )
+        if isinstance(self.threads, int) and self.threads < 1:
+            raise DeSTSegError(f"{self.threads} threads cannot compute; give --threads 1 or more")
         if self.time_budget is not None and not 0 < self.time_budget < math.inf:
             raise DeSTSegError(
                 f"the time budget is {self.time_budget:g} minutes; give a positive number"
@@ -128,27 +139,30 @@ def train_and_calibrate(
     model = move_to_device(model, device, compile_networks=job.compile_networks)
     if resumed:
         _check_inputs(out, inputs)
+        threads = kept_threads(out, job.threads)
     else:
-        config = _fit_to_machine(config, model, images, device, job)
-        start_run(out, config, teacher, {**inputs, DRAWN: job.drawn})
-    # Flushed, so that it is seen at once when the output is a file or a pipe.
-    print(_summary(category, config, teacher.name, inputs, len(held_out), device), flush=True)
-    train_with_checkpoints(
-        out,
-        model,
-        images,
-        config,
-        checkpoint_every=job.checkpoint_every,
-        tensorboard=job.tensorboard,
-        progress=job.progress,
-    )
-    # The model as loaded from the folder: threshold and later scores come from the same one.
-    run = load_run(out, device, calibrated=False)
-    batches = run.maps(good.pixels[held_out])
-    scores = map_scores(tqdm(batches, "calibrating", unit="batch", disable=not job.progress))
-    save_calibration(out, scores.tolist())
-    if advice := describe_held_out(len(scores)):
-        print(advice)
+        config, threads = _fit_to_machine(config, model, images, device, job)
+        start_run(out, config, teacher, {**inputs, DRAWN: job.drawn, THREADS: threads})
+    with torch_threads(threads):
+        # Flushed, so that it is seen at once when the output is a file or a pipe.
+        described_run = _summary(category, config, teacher.name, inputs, len(held_out), device)
+        print(described_run, flush=True)
+        train_with_checkpoints(
+            out,
+            model,
+            images,
+            config,
+            checkpoint_every=job.checkpoint_every,
+            tensorboard=job.tensorboard,
+            progress=job.progress,
+        )
+        # The model as loaded from the folder: threshold and later scores come from the same one.
+        run = load_run(out, device, calibrated=False)
+        batches = run.maps(good.pixels[held_out])
+        scores = map_scores(tqdm(batches, "calibrating", unit="batch", disable=not job.progress))
+        save_calibration(out, scores.tolist())
+        if advice := describe_held_out(len(scores)):
+            print(advice)
 
 
 def _decode(
@@ -188,12 +202,14 @@ def _fit_to_machine(
     images: TrainingImages,
     device: torch.device,
     job: TrainingJob,
-) -> TrainingConfig:
-    """Replace ``auto`` and a time budget by a precision and by steps for this machine."""
+) -> tuple[TrainingConfig, int | None]:
+    """Replace ``auto`` and a time budget by precision, threads and steps for this machine."""
     config = replace(config, precision=resolve_precision(config.precision, device))
+    threads, known = choose_threads(model, images, config, job.threads)
     if job.time_budget is None:
-        return config
-    measured = seconds_per_step(model, images, config)
+        return config, threads
+    with torch_threads(threads):
+        measured = known or seconds_per_step(model, images, config)
     fitted = fit_to_budget(config, measured, 60 * job.time_budget)
     steps = ", ".join(
         f"{phase_config(fitted, phase).steps} of {phase_config(config, phase).steps} {phase} steps "
@@ -201,7 +217,7 @@ def _fit_to_machine(
         for phase in phases_of(config)
     )
     print(f"time budget {job.time_budget:g} min: {steps}")
-    return fitted
+    return fitted, threads
 
 
 def _check_inputs(out: Path, inputs: dict[str, Any]) -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from tqdm.auto import tqdm
 
-from destseg_lib.device import resolve_precision
-from destseg_lib.errors import DeSTSegError
+from destseg_lib.device import resolve_precision, torch_threads
 from destseg_lib.files import append_json_line
 from destseg_lib.studies.records import (
     RECORDS,
@@ -78,20 +76,3 @@ def run_with_retries(trial: Trial, run: Callable[[Trial], Record], retries: int)
         except Exception as error:  # no error of one trial may cost the others
             failure = failure_record(trial, error, tries)
     return failure
-
-
-@contextmanager
-def torch_threads(threads: int | None) -> Iterator[None]:
-    """Let torch use this many threads inside the block; None leaves their number alone.
-
-    Raises:
-        DeSTSegError: fewer than one.
-    """
-    if threads is not None and threads < 1:
-        raise DeSTSegError(f"{threads} threads cannot compute; give --threads 1 or more")
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(threads or before)
-        yield
-    finally:
-        torch.set_num_threads(before)
