@@ -86,12 +86,23 @@ def ray_headline(record: dict[str, Any]) -> str:
     )
 
 
+def threads_headline(record: dict[str, Any]) -> str:
+    """What a busy process costs a training, with the threads that it chooses and with all."""
+    numbers = sorted({str(n) for n in record["chosen_beside"]})
+    return (
+        f"**Threads** beside a busy process: train chose {' or '.join(numbers)}, and a step took "
+        f"{record['ratio_chosen_beside_to_one_alone']:.2f} times as long as on one thread alone; "
+        f"on all threads {record['ratio_all_beside_to_one_alone']:.1f} times"
+    )
+
+
 HEADLINES = {
     "drawing": drawing_headline,
     "training": training_headline,
     "corruption": corruption_headline,
     "metrics": metrics_headline,
     "ray_overhead": ray_headline,
+    "threads": threads_headline,
 }
 
 
