@@ -1,7 +1,7 @@
 """How many threads of a CPU a run computes with: chosen once, and kept by every resume.
 
-On an idle machine all of them are faster. Beside another busy process they wait for one another, and
-one thread is faster than all. Another number gives other roundings, so a run never changes it.
+On an idle machine all of them are faster. Beside another busy process they wait for one another,
+and one thread is faster than all. Another number gives other roundings, so a run never changes it.
 """
 
 from __future__ import annotations
