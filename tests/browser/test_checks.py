@@ -79,8 +79,8 @@ def stale(state: dict) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (dead, "0 of 1 interactives are alive"),
-        (broken, "0 of 1 interactives are alive"),
+        (dead, "0 of 2 interactives are alive"),
+        (broken, "0 of 2 interactives are alive"),
         (deaf, "shows (page, Python)"),
         (stale, "shows (page, Python)"),
     ],

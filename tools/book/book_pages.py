@@ -142,7 +142,9 @@ def photographic(picture: bytes) -> bytes | None:
     if len(picture) < HEAVY:
         return None
     file = io.BytesIO()
-    Image.open(io.BytesIO(picture)).convert("RGB").save(file, "jpeg", quality=85, optimize=True)
+    Image.open(io.BytesIO(picture)).convert("RGB").save(
+        file, "jpeg", quality=80, optimize=True, progressive=True
+    )
     return file.getvalue() if 3 * len(file.getvalue()) <= len(picture) else None
 
 
