@@ -226,3 +226,18 @@ def project_results(repository: str = "", reference: str = "main", here: Path = 
         "This section reads the project's records, and there is no folder 'results' here or above. "
         "Clone the project and open the chapter in the clone; the sections that follow need none."
     )
+
+
+def project_photographs(
+    category: str, repository: str = "", reference: str = "main", here: Path = Path()
+) -> Path | None:
+    """The book's photographs of a category of MVTec AD, in its layout; None where there are none.
+
+    Args: as ``project_results``, which finds the project.
+    """
+    try:
+        project = project_results(repository, reference, here).parent
+    except DeSTSegError:
+        return None
+    folder = project / "book" / "static" / "photographs" / category
+    return folder if folder.is_dir() else None
