@@ -128,8 +128,8 @@ grade: $(STAMP) ## grade what was handed in: DIR=folder ROSTER=csv, UNSAFE=1 whe
 check-grading: $(STAMP) ## grade a class of thirty, hostile submissions among them, and write the record
 	$(PY) tools/assignments/check_grading.py --json results/grading/thirty.json
 
-handout: $(STAMP) ## write the chapters without solutions into OUT=handout; KEEP=02_measuring keeps its own
-	$(PY) tools/assignments/handout.py --out "$(or $(OUT),handout)" --keep $(KEEP)
+handout: $(STAMP) ## the chapters without solutions into OUT=handout; KEEP=02_measuring keeps its own, PAGES=1 builds pages
+	$(PY) tools/assignments/handout.py --out "$(or $(OUT),handout)" $(if $(PAGES),--book) --keep $(KEEP)
 
 constraints: $(STAMP) ## write constraints.txt from what .venv holds now
 	@$(PY) tools/pin.py > constraints.new && mv constraints.new constraints.txt && touch $(STAMP)
