@@ -72,8 +72,7 @@ def main() -> None:
         {
             "what": f"a step of each phase of the quick recipe ({config.image_size} pixels, "
             f"batches of {config.batch_size}), random images; medians of {ROUNDS} rounds of "
-            f"{STEPS} steps, "
-            "in turn, and a process that does nothing but loop",
+            f"{STEPS} steps, in turn, and a process that does nothing but loop",
             "seconds": seconds,
             "seconds_repeats": spent,
             "chosen_beside": chosen,

@@ -176,7 +176,7 @@ def paper_recipe() -> TrainingConfig:
 
 
 def quick_recipe() -> TrainingConfig:
-    """Ours, for a processor with two cores; results/README.md says why each value was chosen."""
+    """Ours, for a processor with two cores; chapter 9 says why each value was chosen."""
     head = PhaseConfig(
         steps=1500, lr=2e-3, optimiser="adamw", schedule="one_cycle", weight_decay=1e-2
     )

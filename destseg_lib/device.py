@@ -57,6 +57,12 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
     return context
 
 
+def check_threads(threads: int | None) -> None:
+    """Raise DeSTSegError if a number of threads is given and less than one."""
+    if threads is not None and threads < 1:
+        raise DeSTSegError(f"{threads} threads cannot compute; give --threads 1 or more")
+
+
 @contextmanager
 def torch_threads(threads: int | None) -> Iterator[None]:
     """Let torch use this many threads inside the block; None leaves their number alone.
@@ -64,8 +70,7 @@ def torch_threads(threads: int | None) -> Iterator[None]:
     Raises:
         DeSTSegError: fewer than one.
     """
-    if threads is not None and threads < 1:
-        raise DeSTSegError(f"{threads} threads cannot compute; give --threads 1 or more")
+    check_threads(threads)
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(threads or before)

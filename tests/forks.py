@@ -95,18 +95,8 @@ def exported(folder: Path, run: Path) -> Path:
 
 
 TINY = (
-    *(
-        "--recipe",
-        "tiny",
-        "--teacher",
-        "random",
-        "--image-size",
-        "32",
-        "--batch-size",
-        "2",
-        "--width",
-        "0.0625",
-    ),
+    *("--recipe", "tiny", "--teacher", "random"),
+    *("--image-size", "32", "--batch-size", "2", "--width", "0.0625"),
     *("--student-steps", "1", "--segmentation-steps", "1", "--device", "cpu", "--quiet"),
 )
 

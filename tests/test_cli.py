@@ -25,18 +25,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 KEYS = {"image_auroc", "pixel_auroc", "pixel_ap", "aupro", "iap", "iap90"}
 TINY = (
-    *(
-        "--recipe",
-        "tiny",
-        "--teacher",
-        "random",
-        "--image-size",
-        "64",
-        "--batch-size",
-        "4",
-        "--width",
-        "0.0625",
-    ),
+    *("--recipe", "tiny", "--teacher", "random"),
+    *("--image-size", "64", "--batch-size", "4", "--width", "0.0625"),
     *("--student-steps", "2", "--segmentation-steps", "2", "--device", "cpu", "--quiet"),
 )
 

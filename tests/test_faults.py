@@ -42,16 +42,8 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def arguments(photographs: Path, out: Path, *more: str) -> list[str]:
     return [
         *("train", "--data", str(photographs), "--out", str(out), "--teacher", "random"),
-        *(
-            "--recipe",
-            "tiny",
-            "--textures",
-            str(photographs),
-            "--image-size",
-            "32",
-            "--batch-size",
-            "4",
-        ),
+        *("--recipe", "tiny", "--textures", str(photographs)),
+        *("--image-size", "32", "--batch-size", "4"),
         *("--student-steps", str(STEPS), "--segmentation-steps", str(STEPS), "--width", "0.0625"),
         *("--precision", "fp32", "--device", "cpu", "--checkpoint-every", str(EVERY)),
         *("--quiet", *more),

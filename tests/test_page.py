@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from forks import TINY as TRAINING
 from PIL import Image
 
 from destseg_lib import cli, widgets
@@ -28,22 +29,6 @@ from destseg_lib.threshold import threshold_at
 from tests.tiny import TINY, tiny_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-TRAINING = (
-    *(
-        "--recipe",
-        "tiny",
-        "--teacher",
-        "random",
-        "--image-size",
-        "32",
-        "--batch-size",
-        "2",
-        "--width",
-        "0.0625",
-    ),
-    *("--student-steps", "1", "--segmentation-steps", "1", "--device", "cpu", "--quiet"),
-)
 
 
 def noise(count: int, side: int, seed: int = 0) -> np.ndarray:

@@ -89,9 +89,8 @@ def add_train(parser: argparse.ArgumentParser) -> None:
 
 def run_train(options: argparse.Namespace) -> int:
     """``destseg train``: one category into RUN, or several into RUN/<category>."""
-    config_for(
-        "", options, drawn=True
-    )  # a mistake in an option must be known before images are drawn
+    # A mistake in an option must be known before images are drawn.
+    config_for("", options, drawn=True)
     data = data_folder(options)
     job = TrainingJob(
         textures=options.textures,

@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 from destseg_lib.batches import TrainingImages
 from destseg_lib.config import TrainingConfig
 from destseg_lib.device import (
+    check_threads,
     describe_device,
     resolve_device,
     resolve_precision,
@@ -84,8 +85,7 @@ class TrainingJob:
             raise DeSTSegError(
                 f"checkpoints come every {self.checkpoint_every} steps; give one step or more"
             )
-        if isinstance(self.threads, int) and self.threads < 1:
-            raise DeSTSegError(f"{self.threads} threads cannot compute; give --threads 1 or more")
+        check_threads(None if self.threads == "auto" else self.threads)
         if self.time_budget is not None and not 0 < self.time_budget < math.inf:
             raise DeSTSegError(
                 f"the time budget is {self.time_budget:g} minutes; give a positive number"
@@ -145,8 +145,8 @@ def train_and_calibrate(
         start_run(out, config, teacher, {**inputs, DRAWN: job.drawn, THREADS: threads})
     with torch_threads(threads):
         # Flushed, so that it is seen at once when the output is a file or a pipe.
-        described_run = _summary(category, config, teacher.name, inputs, len(held_out), device)
-        print(described_run, flush=True)
+        summary = _summary(category, config, teacher.name, inputs, len(held_out), device)
+        print(summary, flush=True)
         train_with_checkpoints(
             out,
             model,

@@ -211,15 +211,33 @@ def project_results(repository: str = "", reference: str = "main", here: Path = 
         DeSTSegError: there are no records, with what to do.
     """
     clone = here / "destseg-project"
-    places = [here / "..", here, clone]
-    if repository and not any((place / "results" / "world").is_dir() for place in places):
+    folders = [place / "results" for place in (here / "..", here, clone)]
+
+    def found() -> Path | None:
+        return next((folder for folder in folders if (folder / "world").is_dir()), None)
+
+    if repository and not found():
         address = f"https://github.com/{repository}"
         command = ["git", "clone", "-q", "--depth", "1", "-b", reference, address, str(clone)]
         subprocess.run(command, check=False)
-    for place in places:
-        if (place / "results" / "world").is_dir():
-            return place / "results"
+    if folder := found():
+        return folder
     raise DeSTSegError(
         "This section reads the project's records, and there is no folder 'results' here or above. "
         "Clone the project and open the chapter in the clone; the sections that follow need none."
     )
+
+
+def project_photographs(
+    category: str, repository: str = "", reference: str = "main", here: Path = Path()
+) -> Path | None:
+    """The book's photographs of a category of MVTec AD, in its layout; None where there are none.
+
+    Args: as ``project_results``, which finds the project.
+    """
+    try:
+        project = project_results(repository, reference, here).parent
+    except DeSTSegError:
+        return None
+    folder = project / "book" / "static" / "photographs" / category
+    return folder if folder.is_dir() else None

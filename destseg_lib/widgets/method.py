@@ -116,30 +116,30 @@ class MethodPicture(Element):
         ]
         if len({stack.shape for stack in three}) > 1:
             raise DeSTSegError(f"The images are {[s.shape[1:] for s in three]}; give one size.")
-        truth = check_masks(np.asarray(mask)[None], three[0].shape[:3])[0]
+        clean, damaged, new = three
+        truth = check_masks(np.asarray(mask)[None], clean.shape[:3])[0]
         if model.segmentation is None:
             raise DeSTSegError("The model has no segmentation network, which the picture shows.")
-        clean, damaged, new = ({"I": stack[0]} for stack in three)
         inputs: dict[Phase, tuple[NDArray[np.uint8], NDArray[np.uint8]]] = {
-            "student": (three[0], three[1]),
-            "segmentation": (three[1], three[1]),
-            "test": (three[2], three[2]),
+            "student": (clean, damaged),
+            "segmentation": (damaged, damaged),
+            "test": (new, new),
         }
         tensors: dict[Phase, dict[str, Pictures]] = {}
         shapes: dict[str, str] = {}
         for phase, (seen, given) in inputs.items():
             tensors[phase], shapes = _tensors(model.eval(), seen, given)
-        damage = [("corrupted Iₐ", damaged["I"]), ("mask M", truth.astype(float))]
+        damage = [("corrupted Iₐ", damaged[0]), ("mask M", truth.astype(float))]
         for phase in BOTH:
-            tensors[phase]["photograph"] = [("good photograph I", clean["I"])]
+            tensors[phase]["photograph"] = [("good photograph I", clean[0])]
             tensors[phase]["corruption"] = damage
-        tensors["test"]["photograph"] = [("photograph I", new["I"])]
-        final = next(predict_maps(model, three[2], precision="fp32", progress=False)).final
+        tensors["test"]["photograph"] = [("photograph I", new[0])]
+        final = next(predict_maps(model, new, precision="fp32", progress=False)).final
         score = image_scores(final)[0]
         verdict = "above" if score > threshold else "not above"
         # Half of the pixels in a row and in a column are enough to look at.
         tensors["test"]["score"] = [("final map", final[0, ::2, ::2])]
-        side = three[0].shape[1]
+        side = clean.shape[1]
         gives = shapes | {
             "photograph": f"3 × {side} × {side}",
             "corruption": f"3 × {side} × {side}, mask 1 × {side} × {side}",

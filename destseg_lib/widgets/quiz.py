@@ -35,11 +35,6 @@ class Question:
     ask: str
     choices: tuple[Choice, ...]
 
-    @property
-    def answer(self) -> Choice:
-        """The right choice."""
-        return next(choice for choice in self.choices if choice.right)
-
 
 def chapters() -> list[str]:
     """The chapters that have questions, by their files' names."""

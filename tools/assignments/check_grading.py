@@ -83,6 +83,18 @@ FILES: dict[str, tuple[bytes, str]] = {
 }
 LINK = "a link to the solution"
 KINDS = (*HONEST, *CELLS, *FILES, LINK)
+IDS = {kind: f"s{number}" for number, kind in enumerate(KINDS)}  # of students, one for each
+MISTAKES = {
+    "one mistake": "full = blend\ndef blend(i, t, m, o): return full(i, t, m, 1.0)",
+    "two mistakes": "def ease(t): return 3 * t**2 - 2 * t**3",
+    "the library's answer": "from destseg_lib.corruption import fade\n"
+    "import torch\ndef ease(t): return fade(torch.as_tensor(t))",
+}
+# Points of the notebooks that were handed in.
+EXPECTED = {
+    "right": [10] * 5, "untouched": [0] * 5, "half done": [10, 0, 10, 0, 10],
+    "one mistake": [9], "two mistakes": [4], "the library's answer": [4],
+}  # fmt: skip
 
 
 def main() -> None:
@@ -106,7 +118,7 @@ def main() -> None:
         "submissions": {kind: described(whole[kind]) for kind in KINDS},
         "honest_alone": {kind: points(alone[kind]) for kind in HONEST},
         "provenance": provenance(torch.device("cpu")),
-    }  # fmt: skip
+    }
     if options.json and not wrong:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         write_json(options.json, record)
@@ -121,14 +133,14 @@ def graded(folder: Path, kinds: tuple[str, ...]) -> dict[str, dict[str, Mark]]:
     write_assignments(SECRET, assigned)
     roster = root / "roster.csv"
     inbox.mkdir()
-    rows = [f"s{KINDS.index(kind)},Student {KINDS.index(kind)}" for kind in kinds]
+    rows = [f"{IDS[kind]},Student {KINDS.index(kind)}" for kind in kinds]
     roster.write_text("\n".join(["id,name", *rows]), encoding="utf-8")
     for kind in kinds:
-        (inbox / f"s{KINDS.index(kind)}").mkdir()
-        hand_in(kind, inbox / f"s{KINDS.index(kind)}", assigned)
+        (inbox / IDS[kind]).mkdir()
+        hand_in(kind, inbox / IDS[kind], assigned)
     marks = grade_class(inbox, roster, assigned / "grader", LIMITS)
     by_id: dict[str, dict[str, Mark]] = {one.id: found for one, found in marks.items()}
-    return {kind: by_id[f"s{KINDS.index(kind)}"] for kind in kinds}
+    return {kind: by_id[IDS[kind]] for kind in kinds}
 
 
 def hand_in(kind: str, to: Path, assigned: Path) -> None:
@@ -153,26 +165,13 @@ def hand_in(kind: str, to: Path, assigned: Path) -> None:
     elif kind in FILES:
         path.write_bytes(FILES[kind][0])
     else:
-        neighbour = to.parent / "s0" / "perlin.ipynb"
+        neighbour = to.parent / IDS["right"] / "perlin.ipynb"
         hidden = assigned / "grader" / "perlin.json"
         names = f"HIDDEN, NEIGHBOUR = {str(hidden)!r}, {str(neighbour)!r}\n"
         cell = names + CELLS[kind][0] if kind in CELLS else MISTAKES[kind]
         notebook = json.loads(solution.read_text(encoding="utf-8"))
         notebook["cells"].append({"cell_type": "code", "source": cell})
         path.write_text(json.dumps(notebook), encoding="utf-8")
-
-
-MISTAKES = {
-    "one mistake": "full = blend\ndef blend(i, t, m, o): return full(i, t, m, 1.0)",
-    "two mistakes": "def ease(t): return 3 * t**2 - 2 * t**3",
-    "the library's answer": "from destseg_lib.corruption import fade\n"
-    "import torch\ndef ease(t): return fade(torch.as_tensor(t))",
-}
-# Points of the notebooks that were handed in.
-EXPECTED = {
-    "right": [10] * 5, "untouched": [0] * 5, "half done": [10, 0, 10, 0, 10],
-    "one mistake": [9], "two mistakes": [4], "the library's answer": [4],
-}  # fmt: skip
 
 
 def mistakes(kind: str, marks: dict[str, Mark]) -> list[str]:

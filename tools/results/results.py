@@ -1,4 +1,4 @@
-"""Write the results in README.md and results/README.md from the records, or check they are fresh.
+"""Write the tables in README.md and results/tables.md from the records, or check they are fresh.
 
 Run: ``python tools/results/results.py`` to write, with ``--check`` to compare.
 """
@@ -114,7 +114,7 @@ def pages() -> dict[Path, list[str]]:
             *on_a_gpu.recipe(RESULTS / "gpu"),
             *tables.drawn_categories(RESULTS / "world"),
         ],
-        RESULTS / "README.md": [
+        RESULTS / "tables.md": [
             *on_a_gpu.speed(RESULTS / "gpu" / "speed.json"),
             *tables.similarity(RESULTS / "builtin_teacher" / "similarity.json"),
             *tables.photographs(tiles),
