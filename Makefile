@@ -110,7 +110,7 @@ colab: $(STAMP) ## say where the book is published: REPO=owner/name, REF=branch 
 	$(PY) tools/book/notebooks.py --stamp "$(REPO)" --reference "$(or $(REF),main)"
 
 bench: $(STAMP) ## run the benchmarks, each against its plain counterpart
-	@for file in metrics corruption drawing training; do file=benchmarks/$$file.py; echo "== $$file"; $(PY) "$$file" || exit 1; done
+	@for file in metrics streaming corruption drawing training steps prediction export_cost; do file=benchmarks/$$file.py; echo "== $$file"; $(PY) "$$file" || exit 1; done
 
 gpu: $(STAMP) ## check and time the GPU, then the paper's recipe on it: ARGS="--minutes 9 --data DIR"
 	$(PY) benchmarks/gpu.py $(ARGS)
