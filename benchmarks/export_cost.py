@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from measuring import command_line, report, runtimes
 from numpy.typing import NDArray
+from prediction import exported_contents
 from tqdm.auto import tqdm
 
 from destseg_lib.config import METRIC_SIZE, TOP_PIXELS
@@ -26,13 +27,11 @@ from destseg_lib.images.folders import find_category, find_images
 from destseg_lib.images.load import load_images
 from destseg_lib.images.read import read_mask
 from destseg_lib.metrics import anomaly_metrics, image_scores
-from destseg_lib.runs.export import export_run
-from destseg_lib.runs.exported import AnyRun, load_exported
+from destseg_lib.runs.exported import AnyRun, ExportedRun, open_with
 from destseg_lib.runs.run import Run
 from destseg_lib.runs.shipped import load_pretrained, pretrained_names
 
 CPU = torch.device("cpu")
-STORED = ("fp32", "fp16", "int8")  # how a file's weights are
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,19 +77,19 @@ def cost(reference: Answers, found: Answers, masks: NDArray[np.uint8]) -> dict[s
     }
 
 
-def variants(run: Run, folder: Path) -> dict[str, tuple[AnyRun, int | None]]:
+def variants(run: Run) -> dict[str, tuple[AnyRun, int | None]]:
     """Every way to predict and the bytes of its file; one whose package is missing is left out."""
     found: dict[str, tuple[AnyRun, int | None]] = {"torch, bf16": (in_precision(run, "bf16"), None)}
-    for weights in STORED:
-        file = folder / f"{weights}.onnx"
-        export_run(in_precision(run, "fp32"), file, weights=weights)
-        found[f"ONNX Runtime, {weights} weights"] = load_exported(file), file.stat().st_size
-    file = folder / "bf16.onnx"
-    export_run(in_precision(run, "bf16"), file)
-    try:
-        found["OpenVINO, bf16"] = load_exported(file, "openvino"), file.stat().st_size
-    except DeSTSegError as error:
-        print(f"left out: {error}")
+    contents = exported_contents(run)
+    ways = [(f"ONNX Runtime, {weights} weights", "onnxruntime", weights) for weights in contents]
+    for way, runtime, weights in (*ways, ("OpenVINO, bf16", "openvino", "fp32")):
+        content = contents[weights]
+        try:
+            compute = open_with(runtime, content, "bf16")
+        except DeSTSegError as error:
+            print(f"left out: {error}")
+            continue
+        found[way] = ExportedRun(compute, run.config, run.teacher_name, ()), len(content)
     return found
 
 
@@ -102,21 +101,20 @@ def cost_of_model(name: str, photographs: list[Path], counts: ImageCounts) -> di
     reference = answers(exact, pixels)
     rows = {"torch, fp32": cost(reference, reference, masks)}
     on_photographs = {}
-    with tempfile.TemporaryDirectory() as folder:
-        ways = variants(run, Path(folder))
-        for way, (other, size) in tqdm(ways.items(), desc=name, unit="variant"):
-            rows[way] = cost(reference, answers(other, pixels), masks)
-            if size is not None:
-                rows[way]["bytes"] = size
-        exported = ways["ONNX Runtime, fp32 weights"][0]
-        for place in photographs:
-            taken = load_images(find_images([place]), run.config.image_size, progress=False).pixels
-            there, here = answers(exported, taken), answers(exact, taken)
-            on_photographs["/".join(place.absolute().parts[-2:])] = {
-                "images": len(taken),
-                "map": float(np.abs(there.maps - here.maps).max()),
-                "score": float(np.abs(there.scores - here.scores).max()),
-            }
+    ways = variants(run)
+    for way, (other, size) in tqdm(ways.items(), desc=name, unit="variant"):
+        rows[way] = cost(reference, answers(other, pixels), masks)
+        if size is not None:
+            rows[way]["bytes"] = size
+    exported = ways["ONNX Runtime, fp32 weights"][0]
+    for place in photographs:
+        taken = load_images(find_images([place]), run.config.image_size, progress=False).pixels
+        there, here = answers(exported, taken), answers(exact, taken)
+        on_photographs["/".join(place.absolute().parts[-2:])] = {
+            "images": len(taken),
+            "map": float(np.abs(there.maps - here.maps).max()),
+            "score": float(np.abs(there.scores - here.scores).max()),
+        }
     return {"images": len(pixels), "variants": rows, "fp32_on_photographs": on_photographs}
 
 

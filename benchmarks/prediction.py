@@ -41,7 +41,7 @@ from destseg_lib.metrics import image_scores
 from destseg_lib.model import DeSTSeg
 from destseg_lib.runs.export import OUTPUTS, ExportedGraph, example_pixels, to_onnx
 from destseg_lib.runs.exported import AnyRun, ExportedRun, open_with
-from destseg_lib.runs.quantise import store_weights
+from destseg_lib.runs.quantise import Weights, store_weights
 from destseg_lib.runs.run import Run
 from destseg_lib.runs.shipped import load_pretrained
 from destseg_lib.teacher import load_teacher
@@ -49,6 +49,7 @@ from destseg_lib.training import move_to_device
 
 CPU = torch.device("cpu")
 PLAIN = "torch, fp32"
+STORED: tuple[Weights, ...] = ("fp32", "fp16", "int8")  # how a file's weights are
 PHOTOGRAPH = (1024, 768)  # width, height
 
 
@@ -86,7 +87,7 @@ def exported_contents(run: Run) -> dict[str, bytes]:
         ({0: torch.export.Dim("images", min=1)},),
     )
     found = {}
-    for weights in ("fp32", "fp16", "int8"):
+    for weights in STORED:
         stored = copy.deepcopy(content)
         store_weights(stored, weights)
         found[weights] = stored.SerializeToString()
