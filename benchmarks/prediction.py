@@ -268,7 +268,7 @@ def end_to_end(count: int, all_threads: tuple[int, ...], rounds: int) -> dict[st
 def main() -> None:
     parser = command_line(__doc__)
     add = parser.add_argument
-    add("--rounds", type=int, default=7, help="in turn, after one to warm up")
+    add("--rounds", type=int, default=5, help="in turn, after one to warm up")
     add("--photographs", type=int, default=48, help="of the folder")
     add("--model", choices=("compact", "full width"), action="append", help="default: both")
     add("--size", type=int, action="append", help="default: 128 and 256")

@@ -97,11 +97,11 @@ def growth(cases: list[dict[str, Any]]) -> dict[str, float]:
     sizes, batches = (sorted({case[key] for case in cases}) for key in ("size", "batch"))
     time_of = {(c["phase"], c["size"], c["batch"]): c["seconds_a_step"] / c["batch"] for c in cases}
     for phase in dict.fromkeys(case["phase"] for case in cases):
-        for batch in batches:
+        for batch in batches if len(sizes) > 1 else ():
             ratio = time_of[phase, sizes[-1], batch] / time_of[phase, sizes[0], batch]
             ratio /= (sizes[-1] / sizes[0]) ** 2
             found[f"{phase}, batch {batch}: a pixel at {sizes[-1]} to one at {sizes[0]}"] = ratio
-        for size in sizes:
+        for size in sizes if len(batches) > 1 else ():
             ratio = time_of[phase, size, batches[-1]] / time_of[phase, size, batches[0]]
             found[f"{phase}, {size} pixels: an image of {batches[-1]} to one of {batches[0]}"] = (
                 ratio
@@ -116,7 +116,7 @@ def main() -> None:
     add("--batch", type=int, nargs="+", default=[8, 32])
     add("--images", type=int, nargs="+", default=[32, 512, 8192], help="good images in memory")
     add("--width", type=float, default=1.0)
-    add("--steps", type=int, default=3, help="timed, after one to warm up")
+    add("--steps", type=int, default=2, help="timed, after one to warm up")
     add("--threads", type=int, default=os.cpu_count() or 1)
     add("--matrix", type=int, default=MATRIX, help="rows of the bf16 product's matrices")
     add("--no-plain", action="store_true", help="leave the plain counterpart out")

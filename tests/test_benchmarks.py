@@ -206,6 +206,7 @@ def test_time_that_grows_as_pixels_and_images_do_has_ratios_of_one():
     ]
     assert len(steps.growth(cases)) == 4
     assert set(steps.growth(cases).values()) == {1}
+    assert steps.growth(cases[:1]) == {}
     cases[-1]["seconds_a_step"] *= 3
     assert steps.growth(cases)["student, 64 pixels: an image of 4 to one of 2"] == 3
 
