@@ -21,7 +21,7 @@ STATED := OMP_NUM_THREADS=$(or $(OMP_NUM_THREADS),$(JOBS))
 STAGES ?= install lint types unit notebooks
 
 .DEFAULT_GOAL := help
-.PHONY: help install vendor live lint format types quick unit notebooks test book page browser links colab bench gpu \
+.PHONY: help install vendor live lint format types quick unit notebooks test book slides page browser links colab bench gpu \
   constraints assignments grade check-grading handout clean
 
 help: ## show this list
@@ -93,9 +93,13 @@ book: $(EXAMPLE)/evaluation.json live ## train on a drawn category, measure, bui
 	  exit 1; }
 	@rm -rf _build/html _build/jupyter_execute  # a page that was not built again must not pass for one that was
 	$(OFFLINE) .venv/bin/jupyter-book build . --path-output . --all -W -n --keep-going
+	@$(PY) tools/book/slides.py
 	@$(PY) tools/book/check_book.py
 	@echo "The trained model, its metrics and its best and worst cases: $(EXAMPLE)"
 	@echo "The book: open _build/html/index.html in a browser."
+
+slides: $(STAMP) ## write the chapters' slides into the built book again (after book)
+	@$(PY) tools/book/slides.py
 
 page: live ## build one page and look at it: PAGE=book/02_measuring
 	$(OFFLINE) $(PY) tools/book/preview.py $(PAGE)
@@ -128,8 +132,8 @@ grade: $(STAMP) ## grade what was handed in: DIR=folder ROSTER=csv, UNSAFE=1 whe
 check-grading: $(STAMP) ## grade a class of thirty, hostile submissions among them, and write the record
 	$(PY) tools/assignments/check_grading.py --json results/grading/thirty.json
 
-handout: $(STAMP) ## write the chapters without solutions into OUT=handout; KEEP=02_measuring keeps its own
-	$(PY) tools/assignments/handout.py --out "$(or $(OUT),handout)" --keep $(KEEP)
+handout: $(STAMP) ## the chapters without solutions into OUT=handout; KEEP=02_measuring keeps its own, PAGES=1 builds pages
+	$(PY) tools/assignments/handout.py --out "$(or $(OUT),handout)" $(if $(PAGES),--book) --keep $(KEEP)
 
 constraints: $(STAMP) ## write constraints.txt from what .venv holds now
 	@$(PY) tools/pin.py > constraints.new && mv constraints.new constraints.txt && touch $(STAMP)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from assignment import NAMES, make_assignment, read_secret
 from enforcement import enforced
-from handout import BOOK, write_handout
+from handout import BOOK, build_handout, write_handout
 from judge import judge_notebook, read_assignment
 from otter.test_files.ok_test import OKTestFile
 from sandbox import Limits
@@ -248,5 +248,14 @@ def test_chapters_are_handed_out_without_solutions_unless_they_are_kept(tmp_path
         cells = json.loads((tmp_path / path.name).read_text())["cells"]
         solutions = [c for c in cells if "solution" in c["metadata"].get("tags", [])]
         assert bool(solutions) == (path.stem == "02_measuring")
+        text = "".join("".join(c["source"]) for c in cells)
+        assert path.stem == "02_measuring" or "<summary>Answer" not in text
     with pytest.raises(DeSTSegError, match="no chapter '2'"):
         write_handout(tmp_path, ["2"])
+
+
+def test_pages_are_not_handed_out_before_the_book_was_built(tmp_path):
+    (tmp_path / "book").mkdir()
+    (tmp_path / "book" / "01_a.ipynb").touch()
+    with pytest.raises(DeSTSegError, match=r"has no 01_a\.ipynb; run 'make book' first"):
+        build_handout(tmp_path / "out", [], tmp_path)

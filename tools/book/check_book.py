@@ -19,6 +19,7 @@ HTML = ROOT / "_build" / "html"
 EXECUTED = ROOT / "_build" / "jupyter_execute"
 # Pages that Sphinx adds by itself: the index, the search page and the link to the first page.
 ADDED = {"genindex", "search", "index", "py-modindex"}
+SLIDES = "slides/"  # tools/book/slides.py writes them
 LOADING_TAGS = {"script", "img", "iframe", "source", "video", "audio", "embed", "object"}
 LOADING_LINKS = {"stylesheet", "icon", "preload", "prefetch", "modulepreload", "preconnect"}
 # MyST makes a link of anything that looks like an address, and md and py are country codes;
@@ -83,8 +84,12 @@ def problems() -> list[str]:
         if not page.relative_to(HTML).parts[0].startswith("_")
     }
     found = [f"{page} is in _toc.yml but was not built." for page in wanted if page not in built]
-    extra = sorted(built - ADDED - set(wanted))
+    pages_alone = {page for page in built if not page.startswith(SLIDES)}
+    extra = sorted(pages_alone - ADDED - set(wanted))
     found += [f"{page} was built but is not in _toc.yml." for page in extra]
+    chapters = {page.removeprefix("book/") for page in wanted if re.match(r"book/\d\d", page)}
+    decks = {page.removeprefix(SLIDES) for page in built - pages_alone}
+    found += [f"{name} has no slides." for name in sorted(chapters - decks)]
     failed = HTML.rglob("*.err.log")
     found += [f"A cell failed: see {report.relative_to(ROOT)}." for report in failed]
     for run in sorted(EXECUTED.rglob("*.ipynb")):

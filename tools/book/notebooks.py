@@ -25,7 +25,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 TEMPLATE = Path(__file__).with_name("first_cell.py")
 CHECKED = "nbval-check-output"  # a tag of nbval's: its cells print the same everywhere
-KEPT = ("tags", "mystnb", "jupyter", "cellView")
+KEPT = ("tags", "mystnb", "jupyter", "cellView", "slideshow")
 # Editors give every cell a random id, and a new one each time; names last.
 RANDOM_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f-]+)?")
 METADATA = {

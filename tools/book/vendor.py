@@ -41,6 +41,13 @@ WANTED = {
         "es5/output/chtml/fonts": "static/mathjax/output/chtml/fonts",
         "es5/a11y/assistive-mml.js": "static/mathjax/a11y/assistive-mml.js",
     },
+    "reveal.js": {
+        "LICENSE": "static/reveal/LICENSE",
+        "dist/reveal.js": "static/reveal/reveal.js",
+        "dist/reveal.css": "static/reveal/reveal.css",
+        "dist/reset.css": "static/reveal/reset.css",
+        "dist/plugin/notes.js": "static/reveal/notes.js",
+    },
     "axe-core": {"axe.min.js": "axe.min.js"},
 }
 
