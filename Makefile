@@ -113,8 +113,12 @@ links: $(STAMP) ## ask every address that the built book links to (needs a netwo
 colab: $(STAMP) ## say where the book is published: REPO=owner/name, REF=branch or tag; REPO= takes it back
 	$(PY) tools/book/notebooks.py --stamp "$(REPO)" --reference "$(or $(REF),main)"
 
+BENCHMARKS := metrics streaming corruption drawing training steps prediction export_cost
+
 bench: $(STAMP) ## run the benchmarks, each against its plain counterpart
-	@for file in metrics corruption drawing training; do file=benchmarks/$$file.py; echo "== $$file"; $(PY) "$$file" || exit 1; done
+	@for name in $(BENCHMARKS); do \
+	  file=benchmarks/$$name.py; echo "== $$file"; $(PY) "$$file" || exit 1; \
+	done
 
 gpu: $(STAMP) ## check and time the GPU, then the paper's recipe on it: ARGS="--minutes 9 --data DIR"
 	$(PY) benchmarks/gpu.py $(ARGS)

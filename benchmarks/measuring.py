@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from importlib import metadata
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,17 @@ def in_own_process(work: Callable[..., Any], *arguments: Any) -> Any:
     """The result of ``work`` in a new interpreter, so that its peak memory is its own."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(work, *arguments).result()
+
+
+def runtimes() -> dict[str, str | None]:
+    """The versions of what runs exported files; None where one is not installed."""
+    found: dict[str, str | None] = {}
+    for name in ("onnxruntime", "openvino"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = None
+    return found
 
 
 def report(record: dict[str, Any], file: Path | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from destseg_lib.evaluation import predict as prediction_module
 from destseg_lib.evaluation.pictures import LINE, overlay, overlay_names, read_photograph
 from destseg_lib.evaluation.predict import predict
 from destseg_lib.files.outputs import LIST
+from destseg_lib.images import load as load_module
 from destseg_lib.runs.run import Run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -41,6 +43,13 @@ def calibrated(run: Run, *scores: float) -> Run:
 def listed(out: Path) -> list[str]:
     """The photographs that ``scores.json`` holds."""
     return [row["path"] for row in json.loads((out / "scores.json").read_text())]
+
+
+@pytest.fixture(params=[1, 64], ids=["no idle cores", "idle cores"])
+def cores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """The network has one thread, on a machine with so many cores."""
+    monkeypatch.setattr(os, "cpu_count", lambda: request.param)
+    return request.param
 
 
 @pytest.fixture
@@ -125,7 +134,9 @@ def test_overlay_names_differ_even_if_everything_conspires() -> None:
 
 
 @pytest.mark.parametrize("abrupt", [False, True])
-def test_an_interruption_keeps_what_is_done(run: Run, tmp_path: Path, abrupt: bool) -> None:
+def test_an_interruption_keeps_what_is_done(
+    run: Run, tmp_path: Path, abrupt: bool, cores: int
+) -> None:
     paths, out = photographs(tmp_path / "in", 40), tmp_path / "out"
     before = signal.getsignal(signal.SIGINT)  # a shell's background jobs ignore it
     calls: list[object] = []
@@ -149,14 +160,76 @@ def test_an_interruption_keeps_what_is_done(run: Run, tmp_path: Path, abrupt: bo
 
 
 def test_scores_reach_the_disk_before_the_end(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cores: int
 ) -> None:
     monkeypatch.setattr(prediction_module, "SAVE_EVERY", 0.0)
-    paths, out = photographs(tmp_path / "in", 20), tmp_path / "out"
+    paths, out = photographs(tmp_path / "in", 40), tmp_path / "out"
     held: list[int] = []
     with run.model.student.register_forward_pre_hook(lambda *_: held.append(len(listed(out)))):
         predict(run, paths, out, progress=False)
-    assert held == [0, 16]
+    # Pictures of one batch may wait while the network computes on idle cores, no more.
+    assert held == ([0, 16, 32] if cores == 1 else [0, 0, 16])
+
+
+def test_the_network_waits_for_files_and_pictures_only_where_it_has_all_cores(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cores: int
+) -> None:
+    paths, drawn = photographs(tmp_path / "in", 40), threading.Event()
+    real = prediction_module.write_overlay
+
+    def slow(*arguments: object) -> None:
+        drawn.wait(0.2)  # for the second batch, which only idle cores compute meanwhile
+        real(*arguments)
+
+    monkeypatch.setattr(prediction_module, "write_overlay", slow)
+    seen: list[bool] = []
+
+    def second(*_: object) -> None:
+        seen.append((tmp_path / "out" / "000.png").exists())
+        if len(seen) == 2:
+            drawn.set()
+
+    with run.model.student.register_forward_pre_hook(second):
+        rows = predict(run, paths, tmp_path / "out", progress=False)
+    assert seen[:2] == [False, cores == 1]
+    assert [row["path"] for row in rows] == [str(path) for path in paths]
+
+
+def test_idle_cores_change_no_result(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load_module, "_CHUNK_BYTES", 3 * 32**2 * 20)  # batches of 16, 4, 16, 4
+    monkeypatch.setattr(load_module, "_WORKERS", 2)
+    paths = photographs(tmp_path / "in", 40)
+    paths[5].write_bytes(b"no image")
+    found = {}
+    for count in (1, 64):
+        monkeypatch.setattr(os, "cpu_count", lambda count=count: count)
+        out = tmp_path / str(count)
+        rows = predict(calibrated(run, 0.1, 0.2), paths, out, skip_unreadable=True, progress=False)
+        found[count] = rows, [file.read_bytes() for file in sorted(out.glob("*.png"))]
+    assert len(found[1][0]) == len(found[1][1]) == 39
+    assert found[1] == found[64]
+
+
+def test_a_picture_that_cannot_be_written_ends_the_prediction_and_names_its_file(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cores: int
+) -> None:
+    paths, out = photographs(tmp_path / "in", 40), tmp_path / "out"
+    real = prediction_module.write_overlay
+
+    def full(outputs: object, name: str, *more: object) -> None:
+        if name == "003.png":
+            raise DeSTSegError(f"{name} could not be written: no space is left")
+        real(outputs, name, *more)
+
+    monkeypatch.setattr(prediction_module, "write_overlay", full)
+    with pytest.raises(DeSTSegError, match=r"003\.png could not be written"):
+        predict(run, paths, out, progress=False)
+    rows = listed(out)
+    assert rows[:3] == [str(path) for path in paths[:3]]
+    assert str(paths[3]) not in rows
+    assert all((out / Path(row).name).is_file() for row in rows)
 
 
 def test_an_unreadable_image_is_an_error_or_is_listed(

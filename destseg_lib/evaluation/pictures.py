@@ -28,6 +28,7 @@ from destseg_lib.runs.tiles import decoded_size, map_size
 from destseg_lib.threshold import Threshold
 
 LONGEST_SIDE = 1024
+COMPRESSION = 2  # of overlays: a third more bytes than zlib's 6 in two fifths of the time
 CASE_SIDE = 384  # longest side of a photograph in a sheet of cases
 SHOWN = 3  # cases of each kind in a sheet
 # Vermillion of Okabe and Ito's palette, which all common kinds of colour vision tell apart; the
@@ -79,12 +80,13 @@ def outline(photo: Picture, anomaly_map: Map, threshold: float) -> Picture:
         return picture
     width = max(2, round(max(photo.shape) / 250))
     rim = max(1, width // 2)
-    away = distance_transform_edt(~above)
-    picture[(away > 0) & (away <= width + rim)] = RIM
-    line = (away > 0) & (away <= width)
     border = np.ones_like(above)
     border[width:-width, width:-width] = False
-    picture[line | (above & border)] = LINE
+    near = _around(above, width + rim)  # nothing is drawn elsewhere
+    above, part = above[near], picture[near]
+    away = distance_transform_edt(~above)
+    part[(away > 0) & (away <= width + rim)] = RIM
+    part[(away > 0) & (away <= width) | (above & border[near])] = LINE
     return picture
 
 
@@ -137,10 +139,10 @@ def write_overlay(
     Raises:
         DeSTSegError: the photograph cannot be read or the overlay not written.
     """
-    picture = read_photograph(photograph, view=view)
-    picture = overlay(picture, anomaly_map, threshold, scale=scale)
+    photo = read_photograph(photograph, view=view)
+    picture = Image.fromarray(overlay(photo, anomaly_map, threshold, scale=scale))
     # A picture that a power cut takes is drawn again; forcing each to the disk would take long.
-    outputs.write(name, lambda file: Image.fromarray(picture).save(file, "PNG"), sync=False)
+    outputs.write(name, lambda f: picture.save(f, "PNG", compress_level=COMPRESSION), sync=False)
 
 
 def write_map(outputs: Outputs, name: str, anomaly_map: Map, top: float) -> None:
@@ -279,6 +281,13 @@ def case_sheet(cases: Sequence[Case], *, scale: float = 1.0) -> Figure:
             panel.set_yticks([])
     figure.colorbar(heat, ax=axes[:, 2], location="bottom", aspect=15, pad=0.01, panchor=False)
     return figure
+
+
+def _around(marks: NDArray[np.bool_], margin: int) -> tuple[slice, slice]:
+    """The smallest rectangle that holds all marks (H, W), and a margin around it."""
+    places = (np.flatnonzero(marks.any(axis=axis)) for axis in (1, 0))
+    rows, columns = (slice(max(0, p[0] - margin), p[-1] + margin + 1) for p in places)
+    return rows, columns
 
 
 def _folded(name: str) -> str:

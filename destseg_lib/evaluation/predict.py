@@ -1,21 +1,18 @@
-"""Photographs to maps and image scores, and a folder of them to decisions and overlays."""
+"""A folder of photographs to decisions and overlays."""
 
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm.auto import tqdm
 
-from destseg_lib.config import TOP_PIXELS
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.evaluation.pictures import (
     heat_scale,
@@ -25,15 +22,13 @@ from destseg_lib.evaluation.pictures import (
     write_mask,
     write_overlay,
 )
+from destseg_lib.evaluation.scoring import ScoredBatch, idle_cores, score_files
 from destseg_lib.files.outputs import Outputs, identity, outputs, written
 from destseg_lib.images.folders import find_images
-from destseg_lib.images.load import chunks, decode_files, white_level_advice
+from destseg_lib.images.load import white_level_advice
 from destseg_lib.images.read import view_size
-from destseg_lib.metrics import image_scores
-from destseg_lib.model import PredictedMaps
 from destseg_lib.runs.checkpoint import interrupts_wait
 from destseg_lib.runs.exported import AnyRun
-from destseg_lib.runs.tiles import decoded_size
 from destseg_lib.threshold import (
     Threshold,
     broken_promise,
@@ -45,57 +40,6 @@ from destseg_lib.threshold import (
 SCORES = "scores.json"
 SAVE_EVERY = 60.0  # seconds
 THUMBNAILS = frozenset({"@eaDir", "__MACOSX"})  # folders that Synology and macOS add to others
-
-
-class ScoredBatch(NamedTuple):
-    """Maps and image scores of some files; ``indices`` are their places in the list of files."""
-
-    indices: tuple[int, ...]
-    maps: PredictedMaps
-    scores: NDArray[np.float64]
-
-
-def score_files(
-    run: AnyRun,
-    paths: Sequence[Path],
-    *,
-    skipped: list[tuple[Path, str]] | None = None,
-    progress: bool = True,
-    description: str = "scoring",
-) -> Iterator[ScoredBatch]:
-    """Decode and score image files in bounded memory, in order.
-
-    Args:
-        run: the trained model.
-        paths: image files.
-        skipped: a list to append (path, reason) of unreadable files to; None refuses them.
-        progress: show a bar.
-        description: of the bar.
-
-    Raises:
-        DeSTSegError: a file is unreadable and ``skipped`` is None, or no file is readable.
-    """
-    paths, size, errors = tuple(paths), decoded_size(run.config), list[str]()
-    with tqdm(total=len(paths), desc=description, unit="image", disable=not progress) as bar:
-        for chunk in chunks(len(paths), size):
-            images: dict[int, NDArray[np.uint8]] = {}
-            decoded = decode_files([paths[index] for index in chunk], size, run.view)
-            for index, image in zip(chunk, decoded, strict=True):
-                if not isinstance(image, DeSTSegError):
-                    images[index] = image
-                    continue
-                if skipped is None:
-                    raise image
-                errors.append(str(image))
-                skipped.append((paths[index], str(image)))
-                bar.update()
-            readable, pixels = iter(images), np.array([*images.values()])
-            for maps in run.maps(pixels):
-                indices = tuple(islice(readable, len(maps.final)))
-                yield ScoredBatch(indices, maps, image_scores(maps.final, TOP_PIXELS))
-                bar.update(len(indices))
-    if errors and len(errors) == len(paths):
-        raise DeSTSegError(f"None of the {len(paths)} images can be read. The first: {errors[0]}")
 
 
 def find_photographs(places: Sequence[Path]) -> tuple[Path, ...]:
@@ -241,29 +185,42 @@ def _write_pictures(
     """Append each image's row of ``scores.json`` once its pictures are written."""
     value = None if threshold is None else threshold.value
     saved = time.monotonic()
-    with interrupts_wait() as stop, ThreadPoolExecutor() as pool:
-        for batch in batches:
-            anomalous = [None if value is None else bool(score > value) for score in batch.scores]
-            drawn = pool.map(
-                write,
-                [names[i] for i in batch.indices],
-                [paths[i] for i in batch.indices],
-                batch.maps.final,
-                [value if found else None for found in anomalous],
-            )
+    waiting = deque[tuple[ScoredBatch, list[bool | None], Iterator[None]]]()
+    behind = 1 if idle_cores(write.run) else 0  # batches that may wait for their pictures
+
+    def finish(most: int) -> None:
+        while len(waiting) > most:
+            batch, anomalous, drawn = waiting.popleft()
             for i, score, found, _ in zip(
                 batch.indices, batch.scores, anomalous, drawn, strict=True
             ):
                 row = {"path": str(paths[i]), "score": float(score)}
                 rows.append({**row, "threshold": value, "anomalous": found})
-            if stop():
-                raise KeyboardInterrupt(
-                    f"stopped; {write.overlays.folder / SCORES} holds {len(rows)} of "
-                    f"{len(paths)} images"
+
+    with interrupts_wait() as stop, ThreadPoolExecutor() as pool:
+        try:
+            for batch in batches:
+                anomalous = [None if value is None else bool(s > value) for s in batch.scores]
+                drawn = pool.map(
+                    write,
+                    [names[i] for i in batch.indices],
+                    [paths[i] for i in batch.indices],
+                    batch.maps.final,
+                    [value if found else None for found in anomalous],
                 )
-            if time.monotonic() - saved > SAVE_EVERY:
-                write.overlays.write_json(SCORES, rows)
-                saved = time.monotonic()
+                waiting.append((batch, anomalous, drawn))
+                stopped = stop()
+                finish(0 if stopped else behind)
+                if stopped:
+                    raise KeyboardInterrupt(
+                        f"stopped; {write.overlays.folder / SCORES} holds {len(rows)} of "
+                        f"{len(paths)} images"
+                    )
+                if time.monotonic() - saved > SAVE_EVERY:
+                    write.overlays.write_json(SCORES, rows)
+                    saved = time.monotonic()
+        finally:
+            finish(0)
 
 
 def _check_inputs(paths: tuple[Path, ...], out: Path) -> None:

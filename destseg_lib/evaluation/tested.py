@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from destseg_lib.config import TOP_PIXELS
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.evaluation.predict import score_files
+from destseg_lib.evaluation.scoring import score_files
 from destseg_lib.evaluation.streaming import ExactMetrics, StreamingMetrics
 from destseg_lib.images.folders import Category, TestImage
 from destseg_lib.images.read import Mask, image_size, read_mask

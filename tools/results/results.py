@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import how_fast
 import on_a_gpu
 import tables
 
@@ -119,6 +120,7 @@ def pages() -> dict[Path, list[str]]:
             *tables.similarity(RESULTS / "builtin_teacher" / "similarity.json"),
             *tables.photographs(tiles),
             *speed(RESULTS / "benchmarks"),
+            *how_fast.benchmark_tables(RESULTS / "benchmarks"),
             *tables.levels(RESULTS / "world"),
             *tables.teachers(RESULTS / "teachers"),
             *tables.studies(RESULTS / "studies"),
