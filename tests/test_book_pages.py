@@ -55,8 +55,9 @@ def test_a_figure_full_of_photographs_becomes_a_jpeg_and_the_page_shows_that(tmp
     for _ in range(2):  # a page that was not built again is finished again
         book_pages.finish_pages(app, None)
         assert sorted(path.name for path in images.iterdir()) == ["a.jpg", "b.png"]
+        # 600 pixels are more than a telephone has: the first is moved sideways there.
         assert page.read_text(encoding="utf-8") == (
-            '<p><a href="_images/a.jpg"><img src="_images/a.jpg"></a> '
+            '<p><a href="_images/a.jpg"><img class="wide" src="_images/a.jpg"></a> '
             '<a href="_images/b.png"><img src="_images/b.png"></a></p>'
         )
     seen = np.asarray(Image.open(images / "a.jpg")).astype(float)

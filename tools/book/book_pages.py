@@ -45,6 +45,8 @@ REPLACED = (
     (re.compile(r'(<i class="theme-switch [^>]*?)\s+title="[^"]*"'), r"\1"),
 )
 HEAVY = 150_000  # bytes
+WIDE = 600  # pixels
+CELL_PICTURE = re.compile(r'<img ((?:(?!class=)[^>])*?src="(?:\.\./)?_images/)([^"]+)("[^>]*>)')
 Field = type(namedtuple("Pair", "one").one)  # of a named tuple
 NO_PYTHON = re.compile(r"= ?<[^<>]*>")
 # Numpy's long names for arrays, and the names in the code.
@@ -169,12 +171,21 @@ def place(chapter: str) -> str:
     )
 
 
+def as_wide(hit: re.Match[str], images: Path) -> str:
+    """A picture's tag, with a class if its letters would be too small on a telephone."""
+    file = images / hit[2]
+    found = file if file.exists() else file.with_suffix(".jpg")
+    if "wide" in hit[0] or not found.exists() or Image.open(found).width < WIDE:
+        return hit[0]
+    return f'<img class="wide" {hit[1]}{hit[2]}{hit[3]}'
+
+
 def finish_pages(app: Sphinx, exception: Exception | None) -> None:
     """Correct the theme's buttons in the written pages, and make their pictures light."""
     if exception or app.builder.name != "html":
         return
-    renamed = []
-    for picture in Path(app.outdir, "_images").glob("*.png"):
+    renamed, images = [], Path(app.outdir, "_images")
+    for picture in images.glob("*.png"):
         light = lightened(picture.read_bytes())
         photograph = photographic(light)
         picture.write_bytes(photograph or light)
@@ -183,6 +194,7 @@ def finish_pages(app: Sphinx, exception: Exception | None) -> None:
             renamed.append(picture.name)
     for page in Path(app.outdir).rglob("*.html"):
         text = page.read_text(encoding="utf-8")
+        text = CELL_PICTURE.sub(lambda hit: as_wide(hit, images), text)
         for name in renamed:
             text = text.replace(f"_images/{name}", f"_images/{Path(name).stem}.jpg")
         for pattern, replacement in REPLACED:
