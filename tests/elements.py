@@ -88,4 +88,6 @@ ALL = {
     "FusionByHand": fusion,
     "MethodPicture": method,
     "TrainingFilm": film,
+    "TwoVectors": widgets.TwoVectors,
+    "DilatedTaps": widgets.DilatedTaps,
 }

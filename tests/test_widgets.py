@@ -420,3 +420,28 @@ def test_the_tensors_of_the_method_are_the_model_s():
 def test_impossible_elements_are_refused(make, message):
     with pytest.raises(DeSTSegError, match=message):
         make()
+
+
+@pytest.mark.parametrize(("angle", "length"), [(0, 10), (30, 5), (90, 20), (144, 13), (180, 1)])
+def test_the_cosine_distance_follows_the_angle_and_no_length(angle, length):
+    teacher = np.array([[1.0, 0.0]])
+    turned = np.array([[np.cos(np.radians(angle)), np.sin(np.radians(angle))]])
+    student = length / 10 * turned
+    shown = widgets.TwoVectors().displayed(angle, length)
+    expected = 1 - cosine_similarity(teacher, student)[0, 0]
+    assert float(shown["cosine"]) == pytest.approx(expected, abs=6e-4)
+    assert float(shown["plain"]) == pytest.approx(((teacher - student) ** 2).sum(), abs=6e-4)
+    assert float(shown["normalised"]) == pytest.approx(((teacher - turned) ** 2).sum(), abs=6e-4)
+
+
+@pytest.mark.parametrize("dilation", [1, 6, 12, 18])
+@pytest.mark.parametrize("side", [8, 32, 64])
+def test_taps_are_inside_where_a_dilated_convolution_sees_the_map(dilation, side):
+    kernel = torch.ones(1, 1, 3, 3)
+    image = torch.ones(1, 1, side, side)
+    count = torch.nn.functional.conv2d(image, kernel, padding=dilation, dilation=dilation)[0, 0]
+    for across, down in ((50, 50), (0, 100), (12, 77)):
+        shown = widgets.DilatedTaps().displayed(dilation, str(side), across, down)
+        row, column = (min(side * part // 100, side - 1) for part in (down, across))
+        assert shown["inside"] == f"{count[row, column].int()} of 9"
+        assert shown["whole"] == f"{fixed(100 * float((count == 9).float().mean()), 1)} %"

@@ -15,6 +15,7 @@ except ImportError as error:
 
 from destseg_lib.widgets.ablation import AblationExplorer
 from destseg_lib.widgets.corruption import CorruptionLab
+from destseg_lib.widgets.dilation import DilatedTaps
 from destseg_lib.widgets.film import TrainingFilm
 from destseg_lib.widgets.fusion import FusionByHand
 from destseg_lib.widgets.live import LiveDetector
@@ -22,10 +23,12 @@ from destseg_lib.widgets.method import MethodPicture
 from destseg_lib.widgets.quiz import Quiz
 from destseg_lib.widgets.similarity import SimilarityProbe
 from destseg_lib.widgets.threshold import ThresholdExplorer
+from destseg_lib.widgets.vectors import TwoVectors
 
 __all__ = [
     "AblationExplorer",
     "CorruptionLab",
+    "DilatedTaps",
     "FusionByHand",
     "LiveDetector",
     "MethodPicture",
@@ -33,4 +36,5 @@ __all__ = [
     "SimilarityProbe",
     "ThresholdExplorer",
     "TrainingFilm",
+    "TwoVectors",
 ]

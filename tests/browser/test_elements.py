@@ -206,3 +206,27 @@ def halves_of(parts: dict[str, str]) -> Halves:
         text = "".join(parts[f"{name}.{number}"] for number in range(count))
         contents.append(gzip.decompress(base64.b64decode(text)))
     return Halves(*contents)
+
+
+def pressed(page: Page, across: float, down: float) -> None:
+    """Press on a drawing, at a share of its width and height."""
+    box = page.locator(".destseg svg").first.bounding_box()
+    assert box
+    page.mouse.click(box["x"] + across * box["width"], box["y"] + down * box["height"])
+
+
+def test_the_student_s_vector_follows_the_pointer(tmp_path, browser: Browser):
+    address = write_page(tmp_path, "TwoVectors")
+    with checks.visit(browser, address, tmp_path.as_uri() + "/") as seen:
+        pressed(seen.page, 210 / 420, (205 - 90) / 225)  # above the middle, as long as the teacher
+        shown = checks.shown(seen.page.locator(".destseg"))
+        assert shown == widgets.TwoVectors().displayed(90, 10)
+
+
+def test_the_taps_follow_the_pointer(tmp_path, browser: Browser):
+    address = write_page(tmp_path, "DilatedTaps")
+    with checks.visit(browser, address, tmp_path.as_uri() + "/") as seen:
+        pressed(seen.page, (70 + 200 * 0.02) / 340, (70 + 200 * 0.5) / 340)  # at the left edge
+        shown = checks.shown(seen.page.locator(".destseg"))
+        assert shown == widgets.DilatedTaps().displayed(12, "64", 2, 50)
+        assert shown["inside"] == "6 of 9"
