@@ -41,7 +41,14 @@ from destseg_lib.device import resolve_device
 from destseg_lib.drawn import AVAILABLE
 from destseg_lib.drawn.dataset import WORLD, drawn_settings, rotation_for, write_category
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.evaluation.nearness import nearest, nearness, own_kind, pooled_features, repeats
+from destseg_lib.evaluation.nearness import (
+    nearest,
+    nearness,
+    own_kind,
+    pooled_features,
+    repeats,
+    shift,
+)
 from destseg_lib.evaluation.promise import SCORES, check_promise, scores_of_maps
 from destseg_lib.files import write_json
 from destseg_lib.images.folders import Category, find_category
@@ -93,6 +100,7 @@ def near(data: str, teacher: Teacher, size: int, group_by: str | None) -> dict[s
     among, to_new, between_new = cdist(good, good), cdist(new, good), cdist(new, new)
     names = [path.name for path in category.train]
     share, chance = own_kind(between_new, to_new)
+    energy, as_large = shift(among, to_new, between_new, np.random.default_rng(0))
     return {
         "category": category.root.resolve().name,
         "photographs": {"good": len(good), "new": len(new)},
@@ -105,6 +113,7 @@ def near(data: str, teacher: Teacher, size: int, group_by: str | None) -> dict[s
         },
         "group_by": group_by,
         "nearest_is_new": {"share": share, "chance": chance},
+        "shift": {"energy_distance": energy, "p": as_large},
         "repeats": asdict(repeats(among)),
         "teacher": {"name": Path(teacher.name).name, "fingerprint": teacher.fingerprint()},
         "provenance": provenance(torch.device("cpu")),

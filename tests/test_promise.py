@@ -15,7 +15,14 @@ from scipy.spatial.distance import cdist
 from scipy.stats import binomtest
 
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.evaluation.nearness import nearest, nearness, own_kind, pooled_features, repeats
+from destseg_lib.evaluation.nearness import (
+    nearest,
+    nearness,
+    own_kind,
+    pooled_features,
+    repeats,
+    shift,
+)
 from destseg_lib.evaluation.promise import binomial_interval, check_promise, scores_of_maps
 from destseg_lib.model import PredictedMaps
 from destseg_lib.teacher import load_teacher
@@ -88,6 +95,23 @@ def test_new_photographs_of_another_day_are_nearest_to_one_another():
 
 def test_own_kind_never_counts_a_photograph_as_its_own_neighbour():
     assert own_kind(cdist([[0.0], [9.0]], [[0.0], [9.0]]), cdist([[0.0], [9.0]], [[1.0]]))[0] == 0.0
+
+
+def test_a_shift_is_the_energy_distance_and_rare_among_permutations_on_another_day_only():
+    good, new, random = points(0, 60, 4), points(1, 20, 4), np.random.default_rng(0)
+
+    def mean(a, b):
+        return np.mean([np.linalg.norm(x - y) for x in a for y in b])
+
+    def found(new):
+        return shift(cdist(good, good), cdist(new, good), cdist(new, new), random, 199)
+
+    energy, p = found(new)
+    assert energy == pytest.approx(2 * mean(good, new) - mean(good, good) - mean(new, new))
+    assert p > 0.05
+    energy, p = found(new + 1)
+    assert energy == pytest.approx(2 * mean(good, new + 1) - mean(good, good) - mean(new, new))
+    assert p == 1 / 200
 
 
 @pytest.mark.parametrize("period", [1, 20, 90])
@@ -189,6 +213,7 @@ def test_the_experiment_measures_each_way_once(tmp_path, monkeypatch, capsys):
     experiment(monkeypatch, *command, "--group-by", r"^\d+")
     record = json.loads((records / "near-bolts.json").read_text())
     assert record["photographs"] == {"good": 40, "new": 6}
+    assert 0 < record["shift"]["p"] <= 1
     assert list(record["ways"]) == ["photographs", "blocks", "groups"]
     for found in record["ways"].values():
         assert found["held_out"]["mean"] == 4

@@ -110,6 +110,43 @@ def own_kind(among: Distances, to_training: Distances) -> tuple[float, float]:
     return share, (len(among) - 1) / (len(among) - 1 + to_training.shape[1])
 
 
+def shift(
+    good: Distances,
+    to_new: Distances,
+    new: Distances,
+    random: np.random.Generator,
+    tries: int = 999,
+) -> tuple[float, float]:
+    """Whether new photographs are other ones as a whole: their energy distance to the good ones.
+
+    Args:
+        good: distances (K, K) between good photographs.
+        to_new: distances (N, K) of the new ones to them.
+        new: distances (N, N) between new photographs.
+        random: of the permutations.
+        tries: how many permutations.
+
+    Returns:
+        twice the mean distance between both kinds less the mean distances within each, and the
+        share of permutations of new and good photographs in which it is as large.
+    """
+    every = np.block([[good, to_new.T], [to_new, new]])
+    is_new = np.arange(len(every)) >= len(good)
+
+    def energy(labels: NDArray[np.bool_]) -> float:
+        ones = labels.astype(np.float64)
+        reached = every @ ones
+        within = float(ones @ reached)
+        between = float((1 - ones) @ reached)
+        rest = float(every.sum()) - within - 2 * between
+        n, k = ones.sum(), (1 - ones).sum()
+        return float(2 * between / (n * k) - within / n**2 - rest / k**2)
+
+    observed = energy(is_new)
+    as_large = sum(energy(random.permutation(is_new)) >= observed for _ in range(tries))
+    return observed, (1 + as_large) / (1 + tries)
+
+
 @dataclass(frozen=True)
 class Repeats:
     """The distances in file order at which most photographs have their nearest other one.
