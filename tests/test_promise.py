@@ -6,6 +6,7 @@ import json
 import runpy
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from PIL import Image
 from scipy.spatial.distance import cdist
 from scipy.stats import binomtest
 
+from destseg_lib.drawn import CATEGORIES
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.evaluation.nearness import (
     nearest,
@@ -229,3 +231,78 @@ def test_a_folder_without_good_test_images_is_refused(tmp_path, monkeypatch):
     data = photographs(tmp_path / "bolts") / "train" / "good"
     with pytest.raises(SystemExit, match="no good test images"):
         experiment(monkeypatch, "near", data, "--teacher", "random", "--records", tmp_path / "r")
+
+
+# ---- the words of results/README.md
+
+
+RECORDS = Path(__file__).resolve().parents[1] / "results" / "promise"
+WAYS = ("photographs", "blocks")
+
+
+def near(name: str) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads((RECORDS / f"near-{name}.json").read_text(encoding="utf-8"))
+    return record
+
+
+@pytest.mark.parametrize("category", [category.name for category in CATEGORIES])
+@pytest.mark.parametrize("way", WAYS)
+def test_independent_draws_are_as_near_when_new_as_when_held_out(category, way):
+    for neighbour in ("nearest", "far"):
+        low, high = near(category)["ways"][way][f"{neighbour}_ratio"]["interval"]
+        assert low <= 1 <= high
+
+
+def test_gravel_shows_what_both_causes_look_like():
+    record = near("gravel")
+    for way in WAYS:
+        found = record["ways"][way]
+        assert found["far_ratio"]["interval"][1] < 1
+        assert found["nearest_ratio"]["interval"][1] < found["far_ratio"]["interval"][0]
+    assert record["nearest_is_new"]["share"] > 0.9
+
+
+def test_good_test_tiles_are_like_held_out_ones_and_tiles_repeat_after_a_sixth_of_the_set():
+    record = near("magnetic_tile")
+    for way in WAYS:
+        for neighbour in ("nearest", "far"):
+            low, high = record["ways"][way][f"{neighbour}_farther"]["interval"]
+            assert low <= 0.5 <= high
+    assert record["shift"]["p"] > 0.05
+    again = record["repeats"]
+    assert again["first"] <= record["photographs"]["good"] / 6 <= again["last"]
+    assert again["share"] == pytest.approx(2 / 3, abs=0.02)
+
+
+def test_held_out_screws_are_nearer_most_so_in_the_nearest_neighbour():
+    record = near("screw")
+    for way in WAYS:
+        found = record["ways"][way]
+        assert found["nearest_ratio"]["mean"] == pytest.approx(0.9, abs=0.01)
+        gaps = [1 - found[f"{neighbour}_ratio"]["mean"] for neighbour in ("far", "nearest")]
+        assert gaps[0] / gaps[1] == pytest.approx(0.5, abs=0.05)
+        assert found["far_ratio"]["interval"][1] < 1
+        assert found["achieved"]["mean"] > 2 * found["promised"]["mean"]
+    assert record["nearest_is_new"]["share"] == pytest.approx(0.5, abs=0.02)
+    assert record["nearest_is_new"]["chance"] < 0.12
+    assert record["shift"]["p"] < 0.05
+    assert (record["repeats"]["first"], record["repeats"]["last"]) == (15, 25)
+    assert record["ways"]["blocks"]["held_out"]["mean"] / 3 < 11
+
+
+def test_new_transistors_are_others_as_a_whole_and_nearer_than_those_held_out():
+    record = near("transistor")
+    for way in WAYS:
+        found = record["ways"][way]
+        assert found["nearest_ratio"]["interval"][0] > 1
+        assert found["achieved"]["mean"] < found["promised"]["mean"]
+    assert record["nearest_is_new"]["share"] > 2 * record["nearest_is_new"]["chance"]
+    assert record["shift"]["p"] == 0.001
+
+
+def test_stretches_are_no_better_than_single_photographs_on_photographs():
+    for name in ("magnetic_tile", "screw", "transistor"):
+        ways = near(name)["ways"]
+        one, other = (ways[way]["nearest_farther"] for way in WAYS)
+        assert abs(one["mean"] - other["mean"]) < 0.025
+        assert other["interval"][0] < one["mean"] < other["interval"][1]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import on_a_gpu
+import promised
 import tables
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -118,6 +119,8 @@ def pages() -> dict[Path, list[str]]:
             *on_a_gpu.speed(RESULTS / "gpu" / "speed.json"),
             *tables.similarity(RESULTS / "builtin_teacher" / "similarity.json"),
             *tables.photographs(tiles),
+            *promised.nearness(RESULTS / "promise"),
+            *promised.kept(RESULTS / "promise"),
             *speed(RESULTS / "benchmarks"),
             *tables.levels(RESULTS / "world"),
             *tables.teachers(RESULTS / "teachers"),
