@@ -62,8 +62,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         """Raise DeSTSegError for a value outside its range."""
-        _one_of("segmentation_input", self.segmentation_input, get_args(SegmentationInput))
-        _one_of("student_map", self.student_map, get_args(StudentMap))
+        _check_words(self)
         if not self.levels or tuple(sorted(set(self.levels) & set(LEVELS))) != self.levels:
             raise DeSTSegError(
                 f"levels is {self.levels}; give an ascending, non-empty subset of {LEVELS}"
@@ -112,8 +111,7 @@ class PhaseConfig:
 
     def __post_init__(self) -> None:
         """Raise DeSTSegError for a value outside its range."""
-        _one_of("optimiser", self.optimiser, get_args(Optimiser))
-        _one_of("schedule", self.schedule, get_args(Schedule))
+        _check_words(self)
         if self.steps < 0:
             raise DeSTSegError(f"steps is {self.steps}; give zero or more")
         for name in ("lr", "head_lr"):
@@ -139,14 +137,15 @@ class TrainingConfig:
     focal_gamma: float = 4.0
     rotation: Rotation = "none"
     holdout: float = 0.0  # share of the good images not trained on, to calibrate a threshold
+    holdout_by: Literal["photographs", "blocks"] = "photographs"  # blocks of neighbouring files
+    group_by: str | None = None  # a pattern of file names: whole groups are held out
     seed: int = 0
     precision: Precision = "auto"
     recipe: str = "custom"
 
     def __post_init__(self) -> None:
         """Raise DeSTSegError for a value outside its range."""
-        _one_of("rotation", self.rotation, get_args(Rotation))
-        _one_of("precision", self.precision, get_args(Precision))
+        _check_words(self)
         if self.image_size < 32 or self.image_size % 32:
             raise DeSTSegError(
                 f"image size is {self.image_size}; the student halves it five times, "
@@ -160,6 +159,8 @@ class TrainingConfig:
             raise DeSTSegError(f"batch size is {self.batch_size}; batch norm needs at least 2")
         if not 0 <= self.holdout < 1:
             raise DeSTSegError(f"holdout is {self.holdout}; give a share from 0 to below 1")
+        if self.group_by is not None and (not self.holdout or self.holdout_by == "blocks"):
+            raise DeSTSegError("group_by holds groups out: give a holdout such as 0.1, no blocks")
         if not 0 <= self.focal_gamma < math.inf:
             raise DeSTSegError(f"focal_gamma is {self.focal_gamma}; give zero or more")
         if not 0 <= self.seed < 2**63:
@@ -286,15 +287,14 @@ def _typed(name: str, kind: Any, value: object) -> object:
 
 
 _EXPECTED = {
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    str: "a text in quotes",
-    tuple[float, float]: "two numbers",
-    tuple[int, int, int, int]: "four whole numbers",
-}
+    bool: "true or false", int: "a whole number", float: "a number", str: "a text in quotes",
+    tuple[float, float]: "two numbers", tuple[int, int, int, int]: "four whole numbers",
+}  # fmt: skip
 
 
-def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise DeSTSegError(f"{name} is {value!r}; choose one of {', '.join(allowed)}")
+def _check_words(config: object) -> None:
+    """Check every field whose type lists the words to choose from."""
+    for name, kind in get_type_hints(type(config)).items():
+        value, allowed = getattr(config, name), get_args(kind)
+        if get_origin(kind) is Literal and value not in allowed:
+            raise DeSTSegError(f"{name} is {value!r}; choose one of {', '.join(allowed)}")

@@ -32,7 +32,7 @@ from destseg_lib.images.load import load_images
 from destseg_lib.images.read import read_mask
 from destseg_lib.metrics import anomaly_metrics
 from destseg_lib.model import to_tensor
-from destseg_lib.runs.inputs import hold_out
+from destseg_lib.runs.holdout import hold_out
 from destseg_lib.runs.provenance import provenance
 from destseg_lib.teacher import Teacher, load_teacher, normalise
 

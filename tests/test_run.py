@@ -30,7 +30,8 @@ from destseg_lib.files.outputs import LIST
 from destseg_lib.model import DeSTSeg, score_images
 from destseg_lib.runs import checkpoint as checkpoint_module
 from destseg_lib.runs.checkpoint import InterruptedRunError, train_with_checkpoints
-from destseg_lib.runs.inputs import fingerprint_files, hold_out
+from destseg_lib.runs.holdout import hold_out
+from destseg_lib.runs.inputs import fingerprint_files
 from destseg_lib.runs.log import rewind_log
 from destseg_lib.runs.run import (
     CALIBRATION,

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
+
 from destseg_lib.cli.options import (
     add_overwrite,
     add_quiet,
@@ -18,9 +20,10 @@ from destseg_lib.evaluation.page import INDEX, page_files
 from destseg_lib.evaluation.predict import find_photographs
 from destseg_lib.files.outputs import outputs
 from destseg_lib.images.load import load_images
-from destseg_lib.runs.inputs import fingerprint_pixels, hold_out
+from destseg_lib.runs.holdout import hold_out
+from destseg_lib.runs.inputs import fingerprint_pixels
 from destseg_lib.runs.quantise import Weights
-from destseg_lib.runs.run import read_run
+from destseg_lib.runs.run import HELD_OUT, read_run
 from destseg_lib.runs.web_runtime import FILES, web_runtime
 from destseg_lib.threshold import describe_threshold
 
@@ -65,8 +68,8 @@ def run_page(options: argparse.Namespace) -> int:
     size, progress = run.config.image_size, not options.quiet
     good = load_images(paths, size, view=run.view, progress=progress).pixels
     if fingerprint_pixels(good) == inputs.get("good_pixels"):
-        _, held_out = hold_out(len(good), run.config.holdout, run.config.seed)
-        good = good[held_out]
+        _, single = hold_out(len(good), run.config.holdout, run.config.seed)
+        good = good[np.asarray(inputs.get(HELD_OUT, single), np.int64)]
     packed = packed_run(
         run,
         str(inputs["category"]).replace("_", " "),

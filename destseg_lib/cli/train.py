@@ -40,6 +40,11 @@ SETTINGS = {
     "turns too (default: what suits a category of this name in MVTec AD, else none)",
     "seed": "seed of everything that is random (default: 0)",
     "holdout": "share of the good images that is kept from training, for the threshold",
+    "holdout_by": "single photographs drawn at random, or stretches of neighbours in file order: "
+    "for photographs that show the same part several times in a row (default: photographs)",
+    "group_by": "hold out whole groups of photographs, such as all of one part: a regular "
+    "expression, found in every file name; what its first group matches, or else the whole, names "
+    "the photograph's group",
     "precision": "arithmetic of the networks (default: the fastest that the processor has)",
 }
 ABLATIONS = {
@@ -201,6 +206,8 @@ def _add_settings(group: argparse._ArgumentGroup, settings: dict[str, str]) -> N
             details = {"action": "store_const", "const": False}
         elif kind is int:
             details = {"type": int, "metavar": "N"}
+        elif kind is str:
+            details = {"type": _pattern, "metavar": "PATTERN"}
         elif get_origin(kind) is Literal:
             details = {"choices": get_args(kind)}
         elif get_origin(kind) is tuple:
@@ -212,6 +219,16 @@ def _add_settings(group: argparse._ArgumentGroup, settings: dict[str, str]) -> N
 def _flag(name: str) -> str:
     """A setting's name as part of an option: ``model.student_map`` is ``student-map``."""
     return re.sub("[._]", "-", re.sub(r"^(model|corruption)\.", "", name))
+
+
+def _pattern(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a regular expression ({error}); give one such as '^[^_]+'"
+        ) from None
+    return text
 
 
 def _numbers(text: str) -> list[float]:

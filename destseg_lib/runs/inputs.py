@@ -1,4 +1,4 @@
-"""The images of a run: which are held out, textures, and how --resume recognises them."""
+"""The images of a run: rows of an array, textures, and how --resume recognises them."""
 
 from __future__ import annotations
 
@@ -37,16 +37,6 @@ class Selection:
             return chosen
         pairs = zip(chosen, places, strict=True)
         return np.concatenate([cut(image[None], self.tiles, int(place)) for image, place in pairs])
-
-
-def hold_out(count: int, share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Indices of the good images to train on and of those held out to calibrate a threshold.
-
-    At least one image is trained on; a share above zero holds out at least one of two or more.
-    """
-    order = np.random.default_rng([seed, count]).permutation(count)
-    kept_out = min(count - 1, max(1, round(share * count))) if share > 0 else 0
-    return np.sort(order[kept_out:]), np.sort(order[:kept_out])
 
 
 def draw_textures(size: int, seed: int) -> NDArray[np.uint8]:

@@ -39,7 +39,9 @@ LOG = "log.jsonl"
 MODEL = "model.safetensors"
 CALIBRATION = "calibration.json"
 READ = (CONFIG, TEACHER, MODEL, CALIBRATION)  # the files that a finished run is read from
-DRAWN = "drawn"  # among a run's inputs: what its category was drawn with, None for photographs
+# Among a run's inputs: what its category was drawn with, None for photographs; and the places in
+# file order of the images held out, where they are not single ones.
+DRAWN, HELD_OUT = "drawn", "held_out"
 
 
 @dataclass(frozen=True)

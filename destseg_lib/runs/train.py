@@ -29,17 +29,18 @@ from destseg_lib.images.view import WHITE, View
 from destseg_lib.model import DeSTSeg, map_scores
 from destseg_lib.runs.budget import fit_to_budget, seconds_per_step
 from destseg_lib.runs.checkpoint import train_with_checkpoints
+from destseg_lib.runs.holdout import split_images
 from destseg_lib.runs.inputs import (
     Selection,
     draw_textures,
     fingerprint_files,
     fingerprint_pixels,
-    hold_out,
 )
 from destseg_lib.runs.run import (
     CALIBRATION,
     CONFIG,
     DRAWN,
+    HELD_OUT,
     load_run,
     read_run,
     run_teacher,
@@ -133,7 +134,7 @@ def train_and_calibrate(
             for path, why in good.skipped
         ],
     }
-    kept, held_out = hold_out(len(good), config.holdout, config.seed)
+    kept, held_out = _split(good, config, out if resumed else None)
     images = TrainingImages(Selection(good.pixels, kept, config.tiles), textures)
     model = DeSTSeg(teacher, config.model, torch.Generator().manual_seed(config.seed))
     model = move_to_device(model, device, compile_networks=job.compile_networks)
@@ -142,7 +143,9 @@ def train_and_calibrate(
         threads = kept_threads(out, job.threads)
     else:
         config, threads = _fit_to_machine(config, model, images, device, job)
-        start_run(out, config, teacher, {**inputs, DRAWN: job.drawn, THREADS: threads})
+        single = config.group_by is None and config.holdout_by == "photographs"
+        chosen = {} if single else {HELD_OUT: held_out.tolist()}
+        start_run(out, config, teacher, {**inputs, **chosen, DRAWN: job.drawn, THREADS: threads})
     with torch_threads(threads):
         # Flushed, so that it is seen at once when the output is a file or a pipe.
         summary = _summary(category, config, teacher.name, inputs, len(held_out), device)
@@ -179,6 +182,16 @@ def _decode(
     for path, why in images.skipped:
         print(f"skipped {path}: {why}")
     return images
+
+
+def _split(
+    good: ImageSet, config: TrainingConfig, begun: Path | None
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Which images are trained on and which held out; a run that was begun keeps its own."""
+    if begun is not None and (places := read_run(begun)["inputs"].get(HELD_OUT)) is not None:
+        held_out = np.asarray(places, np.int64)
+        return np.setdiff1d(np.arange(len(good)), held_out), held_out
+    return split_images([path.name for path in good.paths], config)
 
 
 def _textures(job: TrainingJob, config: TrainingConfig) -> tuple[NDArray[np.uint8], dict[str, Any]]:
@@ -248,7 +261,7 @@ def _summary(
 ) -> str:
     lines = [
         f"category      {category.name}: {inputs['good_images']} good images, "
-        f"{held_out} of them held out for the threshold",
+        f"{held_out} of them held out for the threshold{_held_out_as(config)}",
         f"teacher       {teacher}",
         f"textures      {inputs['textures']} ({inputs['texture_images']})",
         f"recipe        {config.recipe}: {config.image_size} pixels{_looked_at(config)}, "
@@ -267,6 +280,13 @@ def _summary(
             "or train with --holdout 0.1"
         )
     return "\n".join(lines)
+
+
+def _held_out_as(config: TrainingConfig) -> str:
+    """How images are held out, where it is not one by one."""
+    if config.group_by is not None:
+        return f", in the groups that {config.group_by!r} tells"
+    return ", in stretches of neighbouring files" if config.holdout_by == "blocks" else ""
 
 
 def _looked_at(config: TrainingConfig) -> str:

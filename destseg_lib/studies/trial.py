@@ -21,7 +21,8 @@ from destseg_lib.errors import DeSTSegError
 from destseg_lib.evaluation.evaluate import evaluate_category
 from destseg_lib.files import write_whole
 from destseg_lib.model import DeSTSeg
-from destseg_lib.runs.inputs import Selection, hold_out
+from destseg_lib.runs.holdout import split_images
+from destseg_lib.runs.inputs import Selection
 from destseg_lib.runs.provenance import provenance
 from destseg_lib.runs.run import Run, trained_weights
 from destseg_lib.studies.study import TEACHER, Study
@@ -134,7 +135,8 @@ def training_images(trial: Trial, bench: Workbench) -> TrainingImages:
     """
     config, wanted = trial.config, trial.good_images
     pixels = bench.good_images(trial.category, config)
-    kept, _ = hold_out(len(pixels), config.holdout, config.seed)
+    names = [path.name for path in bench.category(trial.category).train]
+    kept, _ = split_images(names, config)
     if wanted is not None:
         if not 1 <= wanted <= len(kept):
             raise DeSTSegError(
@@ -163,6 +165,8 @@ def _student_key(category: str, config: TrainingConfig, inputs: dict[str, Any]) 
     }  # fmt: skip
     if config.crop is not None or config.tiles > 1:  # else the key is that of version 0.1
         decides |= {"crop": config.crop, "tiles": config.tiles}
+    if config.group_by is not None or config.holdout_by != "photographs":  # for the same reason
+        decides |= {"group_by": config.group_by, "holdout_by": config.holdout_by}
     if not config.denoising:
         del decides["corruption"]  # an uncorrupted student never sees it
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]

@@ -11,6 +11,7 @@ from typing import Any
 
 import how_fast
 import on_a_gpu
+import promised
 import tables
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -119,6 +120,8 @@ def pages() -> dict[Path, list[str]]:
             *on_a_gpu.speed(RESULTS / "gpu" / "speed.json"),
             *tables.similarity(RESULTS / "builtin_teacher" / "similarity.json"),
             *tables.photographs(tiles),
+            *promised.nearness(RESULTS / "promise"),
+            *promised.kept(RESULTS / "promise"),
             *speed(RESULTS / "benchmarks"),
             *how_fast.benchmark_tables(RESULTS / "benchmarks"),
             *tables.levels(RESULTS / "world"),
