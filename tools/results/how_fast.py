@@ -149,7 +149,8 @@ def steps(record: dict[str, Any]) -> list[str]:
         [*heads, "times as fast as plain"],
         rows,
         f"{record['what'].capitalize()}. The product of two large bf16 matrices reached {rate:.0f} "
-        "GFLOP/s in the same run. A share above 100 says how unsteady this machine was. Plain is an fp32 loop that computes every branch in both phases. "
+        "GFLOP/s in the same run. A share above 100 says how unsteady this machine was. "
+        "Plain is an fp32 loop that computes every branch in both phases. "
         f"The smallest student step by the number of good images in memory: {many}. "
         f"{machine(record['provenance'])}, {commit(record['provenance'])}.",
     )
