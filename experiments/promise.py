@@ -9,7 +9,8 @@ hold-outs are drawn, each compared with a resample of the test photographs.
 the promised against the achieved false alarms for three image scores: of the final map, of the
 distance product, and of both. What has a record already is not measured again.
 
-DATA is a folder in MVTec AD's layout or the name of a drawn category. The queue for the real sets,
+DATA is a folder in MVTec AD's layout, the name of a drawn category, or, for ``kept``, the name of a
+model that ships after ``pretrained:``. The queue for the real sets,
 ``data/magnetic_tile`` as ``report_half.py`` links it:
 
 ``python experiments/promise.py near data/mvtec-ad/transistor data/mvtec-ad/screw data/magnetic_tile
@@ -56,14 +57,17 @@ from destseg_lib.images.load import load_images
 from destseg_lib.metrics import image_auroc
 from destseg_lib.model import to_tensor
 from destseg_lib.runs.holdout import split_images
+from destseg_lib.runs.inputs import fingerprint_pixels
 from destseg_lib.runs.provenance import provenance
-from destseg_lib.runs.run import HELD_OUT, load_run, read_run, run_teacher
+from destseg_lib.runs.run import HELD_OUT, Run, load_run, read_run
+from destseg_lib.runs.shipped import load_pretrained, pretrained_header
 from destseg_lib.runs.tiles import decoded_size
 from destseg_lib.runs.train import TrainingJob, train_and_calibrate
 from destseg_lib.teacher import Teacher, load_teacher, normalise
 
 BATCH, FAR = 16, 20  # photographs at once; a neighbour that is no likeness of the same part
 REPLICATES, SPLITS = 200, 10  # resamples of the new photographs, hold-outs drawn for each
+PREFIX = "pretrained:"
 RATES = {"best": None, "tenth": 0.1}  # promises: the best that can be made, and one in ten
 
 
@@ -168,18 +172,39 @@ def kept(data: str, config: TrainingConfig, job: TrainingJob, out: Path) -> dict
     category, started = category_of(data), time.perf_counter()
     rotation = rotation_for(category.root.resolve().name, config.rotation)
     drawn = drawn_settings(category.root)
-    train_and_calibrate(
-        category, out, replace(config, rotation=rotation), replace(job, drawn=drawn)
-    )
-    trained = time.perf_counter()
-    run = load_run(out, resolve_device(job.device))
-    good = load_images(category.train, decoded_size(run.config), view=run.view).pixels
-    places = read_run(out)["inputs"].get(HELD_OUT)
+    config, job = replace(config, rotation=rotation), replace(job, drawn=drawn)
+    train_and_calibrate(category, out, config, job)
+    seconds = time.perf_counter() - started
+    return {
+        **measured(load_run(out, resolve_device(job.device)), category, read_run(out)),
+        "seconds": round(seconds, 1),
+    }
+
+
+def shipped(name: str) -> dict[str, Any]:
+    """Hold the promises of a model that ships against the good test images it never saw."""
+    run, known = load_pretrained(name, torch.device("cpu")), pretrained_header(name)
+    return measured(run, category_of(name), known)
+
+
+def measured(run: Run, category: Category, described: dict[str, Any]) -> dict[str, Any]:
+    """Promised and achieved false alarms of a run, whose config and inputs are described.
+
+    Raises:
+        DeSTSegError: the category's good images are not those that it was calibrated on.
+    """
+    size, inputs = decoded_size(run.config), described["inputs"]
+    good = load_images(category.train, size, view=run.view).pixels
+    places = inputs.get(HELD_OUT)
     if places is None:
         _, places = split_images([path.name for path in category.train], run.config)
     held_out = scores_of_maps(run.maps(good[np.asarray(places, np.int64)]))
-    paths = [image.path for image in category.test]
-    test = load_images(paths, decoded_size(run.config), view=run.view).pixels
+    same = inputs.get("good_pixels") == fingerprint_pixels(good)
+    if "good_pixels" not in inputs:  # version 0.1, which the models that ship were trained with
+        same = np.allclose(held_out["final"], run.calibration_scores, rtol=0.3)
+    if not same:
+        raise DeSTSegError(f"the run held out other images than those in {category.root}")
+    test = load_images([image.path for image in category.test], size, view=run.view).pixels
     scores = scores_of_maps(run.maps(test))
     defective = np.array([image.defect != "good" for image in category.test])
     return {
@@ -196,15 +221,8 @@ def kept(data: str, config: TrainingConfig, job: TrainingJob, out: Path) -> dict
             for name in SCORES
         },
         "config": config_to_dict(run.config),
-        "teacher": {
-            "name": Path(run.teacher_name).name,
-            "fingerprint": run_teacher(out).fingerprint(),
-        },
-        "textures": read_run(out)["inputs"]["textures"],
-        "seconds": {
-            "training": round(trained - started, 1),
-            "measuring": round(time.perf_counter() - trained, 1),
-        },
+        "teacher": {**described["teacher"], "name": Path(run.teacher_name).name},
+        "textures": inputs["textures"],
         "provenance": provenance(run.device),
     }
 
@@ -249,10 +267,16 @@ def main() -> None:
         textures=options.textures, teacher=options.teacher, device=options.device,
         threads=options.threads,
     )  # fmt: skip
+    ours = [data.removeprefix(PREFIX) for data in options.data if data.startswith(PREFIX)]
+    for name in ours:
+        record = options.records / f"kept-{name}-shipped-photographs-seed0.json"
+        if not record.exists():
+            write_json(record, shipped(name))
+            print(record, flush=True)
     for seed in options.seeds:
         config = replace(RECIPES[options.recipe](), seed=seed)
         config = replace(config, holdout=options.holdout or config.holdout)
-        for data in options.data:
+        for data in (data for data in options.data if not data.startswith(PREFIX)):
             for way, changed in ways(config, options.group_by).items():
                 name = f"{Path(data).resolve().name}-{options.recipe}-{way}-seed{seed}"
                 record = options.records / f"kept-{name}.json"

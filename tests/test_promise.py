@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import runpy
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from PIL import Image
 from scipy.spatial.distance import cdist
 from scipy.stats import binomtest
+from tiny import TINY
 
 from destseg_lib.drawn import CATEGORIES
 from destseg_lib.errors import DeSTSegError
@@ -26,7 +28,10 @@ from destseg_lib.evaluation.nearness import (
     shift,
 )
 from destseg_lib.evaluation.promise import binomial_interval, check_promise, scores_of_maps
-from destseg_lib.model import PredictedMaps
+from destseg_lib.images.load import load_images
+from destseg_lib.model import PredictedMaps, score_images
+from destseg_lib.runs.run import Run, load_run
+from destseg_lib.runs.train import TrainingJob
 from destseg_lib.teacher import load_teacher
 from destseg_lib.threshold import threshold_at
 
@@ -231,6 +236,43 @@ def test_a_folder_without_good_test_images_is_refused(tmp_path, monkeypatch):
     data = photographs(tmp_path / "bolts") / "train" / "good"
     with pytest.raises(SystemExit, match="no good test images"):
         experiment(monkeypatch, "near", data, "--teacher", "random", "--records", tmp_path / "r")
+
+
+@pytest.mark.parametrize("changes", [{}, {"holdout_by": "blocks"}, {"group_by": r"^\d+"}])
+def test_a_runs_promises_are_held_against_good_test_images(tmp_path, monkeypatch, changes):
+    monkeypatch.chdir(tmp_path)  # where drawn categories would be kept
+    data, run = str(photographs(tmp_path / "bolts")), tmp_path / "run"
+    config = replace(TINY, holdout=0.3, **changes)
+    job = TrainingJob(teacher="random", device="cpu", progress=False, threads=1)
+    module = runpy.run_path(str(EXPERIMENT))
+    record = module["kept"](data, config, job, run)
+    assert record["photographs"] == {"good": 40, "held_out": 12, "new": 6}
+    scores = json.loads((run / "calibration.json").read_text())["scores"]
+    for name, found in record["scores"].items():
+        assert 0 <= found["image_auroc"] <= 1, name
+        assert found["best"]["promised"] == pytest.approx(1 / 13)
+        assert found["best"]["images"] == 6 and found["best"]["calibrated_on"] == 12
+        assert found["tenth"]["above"] == found["best"]["above"], "both take the first of twelve"
+    paths = sorted((tmp_path / "bolts/test/good").iterdir())
+    loaded = load_run(run, torch.device("cpu"))
+    above = image_scores(loaded, paths) > max(scores)
+    assert record["scores"]["final"]["best"]["above"] == above.sum()
+
+
+def image_scores(run: Run, paths: list[Path]) -> np.ndarray:
+    pixels = load_images(paths, 32, progress=False).pixels
+    return score_images(run.model, pixels, precision="fp32", progress=False)
+
+
+def test_a_run_that_held_out_other_images_is_not_measured(tmp_path):
+    data, run = photographs(tmp_path / "bolts"), tmp_path / "run"
+    job = TrainingJob(teacher="random", device="cpu", progress=False, threads=1)
+    module = runpy.run_path(str(EXPERIMENT))
+    module["kept"](str(data), replace(TINY, holdout=0.25), job, run)
+    for path in (data / "train/good").iterdir():
+        Image.new("RGB", (32, 32), "white").save(path)
+    with pytest.raises(DeSTSegError, match=r"held out other images than those in .*bolts"):
+        module["kept"](str(data), replace(TINY, holdout=0.25), job, run)
 
 
 # ---- the words of results/README.md

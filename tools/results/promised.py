@@ -10,6 +10,7 @@ from typing import Any
 from tables import commit, machine, means, percent, read, section
 
 WAYS = {"photographs": "single photographs", "blocks": "blocks", "groups": "groups"}
+RECIPES = {"shipped": "the model that ships"}
 TITLES = {"final": "final map", "product": "distance product", "both": "both"}
 
 
@@ -100,8 +101,8 @@ def kept(folder: Path) -> list[str]:
     """Promised and achieved false alarms of trained runs, by what the image score is made of."""
     runs: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
     for path in sorted(folder.glob("kept-*.json")):
-        record, (name, _, _) = read(path), path.stem.removeprefix("kept-").rpartition("-seed")
-        runs[record["category"], record["config"]["recipe"], name.rpartition("-")[2]].append(record)
+        category, recipe, way, _ = path.stem.removeprefix("kept-").rsplit("-", 3)
+        runs[category, recipe, way].append(read(path))
     rows, every = [], []
     for (category, recipe, way), records in runs.items():
         for score, title in TITLES.items():
@@ -110,7 +111,7 @@ def kept(folder: Path) -> list[str]:
             first = score == "final"
             rows.append(
                 [
-                    f"{category}, {recipe}" if first else "",
+                    f"{category}, {RECIPES.get(recipe, recipe)}" if first else "",
                     WAYS[way] if first else "",
                     str(len(records)) if first else "",
                     title,
