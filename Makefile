@@ -10,9 +10,10 @@ OFFLINE := PYTHONPATH=$(CURDIR)/tests/offline
 # Threads that spin while they wait for one another steal the time of whatever else runs on the same
 # cores, and both crawl. On idle cores sleeping costs little.
 export OMP_WAIT_POLICY ?= PASSIVE
-# Tests beside each other, a file of them in one process: a file's tests may share what they made.
+# Tests beside each other, a file of them in one process: a file's tests may share what they made. The
+# longest files begin (conftest.py sorts them), so that no core waits for one of them at the end.
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
-BESIDE := -n $(JOBS) --maxprocesses 8
+BESIDE := -n $(JOBS) --maxprocesses 8 --no-loadscope-reorder
 # Processes beside each other compute on one thread each: on two, each waits for the other's.
 ONE_EACH := OMP_NUM_THREADS=1
 # What is trained for the book has a stated number of threads: it is not timed, and repeats.

@@ -18,6 +18,17 @@ from destseg_lib.runs.run import Run
 
 OFFLINE = Path(__file__).resolve().parent / "offline"
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+# Files whose tests take minutes, the longest first.
+LONGEST = (
+    "test_fuzz", "test_kills", "test_agreement", "test_live", "test_ray", "test_export",
+    "test_faults",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files, so that no core waits for one of them at the end."""
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
 
 
 @pytest.fixture(scope="session")
