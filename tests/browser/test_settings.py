@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page
+from playwright.sync_api import Browser, Locator
 
 from . import checks
 from .test_book import PAGES, ROOT
@@ -19,9 +19,9 @@ WITH_LINKS = [
 ]
 
 
-def labelled(page: Page, box: Locator, label: str) -> Locator:
+def labelled(box: Locator, label: str) -> Locator:
     found = box.locator(".control label", has_text=re.compile(f"^{re.escape(label)}$"))
-    return page.locator(f"[id='{found.get_attribute('for')}']")
+    return box.locator(f"[id='{found.get_attribute('for')}']")
 
 
 @pytest.mark.parametrize("name", WITH_LINKS)
@@ -45,7 +45,7 @@ def test_each_link_sets_what_it_says(name: str, root: str, browser: Browser) -> 
             ]
             assert where, f"{link.get_attribute('title')}: there is no such interactive"
             for label, wanted in settings:
-                control = labelled(seen.page, where[0], label)
+                control = labelled(where[0], label)
                 text = control.evaluate(
                     "c => c.selectedOptions ? c.selectedOptions[0].text : c.ariaValueText"
                 )
