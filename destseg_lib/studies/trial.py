@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -80,8 +81,15 @@ def trials(study: Study) -> tuple[Trial, ...]:
     return tuple(every)
 
 
-def run_trial(trial: Trial, bench: Workbench) -> dict[str, Any]:
+def run_trial(
+    trial: Trial, bench: Workbench, trained: Callable[[Run], None] | None = None
+) -> dict[str, Any]:
     """Train and measure one trial.
+
+    Args:
+        trial: what to run.
+        bench: what it shares with others.
+        trained: given the trained model before it is measured and forgotten.
 
     Returns:
         plain JSON values: the run, its metrics, ``seconds`` and provenance. The metrics are the
@@ -105,6 +113,9 @@ def run_trial(trial: Trial, bench: Workbench) -> dict[str, Any]:
     started = time.perf_counter()
     model.eval()
     run = Run(model, config, teacher.name, (), bench.white_level(trial.category))
+    if trained is not None:
+        trained(run)
+        started = time.perf_counter()
     evaluation = evaluate_category(run, bench.category(trial.category), progress=bench.progress)
     seconds["evaluation"] = round(time.perf_counter() - started, 2)
     return {
