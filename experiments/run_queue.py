@@ -112,8 +112,9 @@ def said(study: Study, trial: Trial) -> str:
     return f"{study.name}: {trial.variant}, {Path(trial.category).name}, seed {trial.seed}"
 
 
-def keep(run: Run, trial: Trial, study: str, bench: Workbench, promises: Path, runs: Path) -> None:
+def keep(run: Run, trial: Trial, study: str, bench: Workbench, options: argparse.Namespace) -> None:
     """Write a trained model, and what its promise of false alarms comes to."""
+    promises, runs = options.promises, options.runs / "models"
     way, seed = trial.config.holdout_by, trial.seed
     category = bench.category(trial.category)
     name = f"{category.root.resolve().name}-{trial.config.recipe}-{way}-seed{seed}"
@@ -125,21 +126,22 @@ def keep(run: Run, trial: Trial, study: str, bench: Workbench, promises: Path, r
     inputs = {"good_pixels": fingerprint_pixels(good), "textures": textures}
     known = {"inputs": inputs, "teacher": teacher}
     promises.mkdir(parents=True, exist_ok=True)
-    record = promise.measured(run, category, known) | {"study": study}
-    write_json(promises / f"kept-{name}.json", record)
+    record = with_commit(promise.measured(run, category, known), options.commit)
+    write_json(promises / f"kept-{name}.json", record | {"study": study})
+
+
+def with_commit(record: dict[str, Any], commit: str | None) -> dict[str, Any]:
+    """A record that says its commit, which was given where git could not be asked."""
+    origin = record["provenance"]
+    return record | {"provenance": origin | {"commit": origin["commit"] or commit}}
 
 
 def run_one(trial: Trial, study: str, bench: Workbench, options: argparse.Namespace) -> Any:
     """A run's record, and its promise where that is asked for."""
     trained: Callable[[Run], None] | None = None
     if options.promises and PROMISING.get(study) == trial.variant:
-        trained = partial(
-            keep, trial=trial, study=study, bench=bench, promises=options.promises,
-            runs=options.runs / "models",
-        )  # fmt: skip
-    record = run_trial(trial, bench, trained)
-    origin = record["provenance"]
-    return record | {"provenance": origin | {"commit": origin["commit"] or options.commit}}
+        trained = partial(keep, trial=trial, study=study, bench=bench, options=options)
+    return with_commit(run_trial(trial, bench, trained), options.commit)
 
 
 # Several at a time

@@ -23,6 +23,12 @@ function control(box, label) {
   return found && box.querySelector(`#${CSS.escape(found.htmlFor)}`);
 }
 
+// "Cells from top to bottom to 8" is a label and a value: the last "to" parts them.
+function pair(one) {
+  const place = one.lastIndexOf(" to ");
+  return [one.slice(0, place), one.slice(place + 4)];
+}
+
 function put(input, value) {
   input.value = value;
   input.dispatchEvent(new Event("input", { bubbles: true }));
@@ -54,7 +60,7 @@ document.addEventListener("click", (event) => {
   const link = event.target.closest?.("a[title]");
   const said = link && SETTING.exec(link.title);
   if (!said) return;
-  const settings = said[1].split("; ").map((one) => one.split(" to "));
+  const settings = said[1].split("; ").map(pair);
   const box = meant(link, settings.map(([label]) => label));
   if (!box) return; // the link still leads to the heading
   event.preventDefault();

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 from . import checks
 from .test_book import AXE, PAGES
@@ -62,6 +62,6 @@ def test_an_answer_comes_a_step_after_its_question(served: str, browser: Browser
         last = slides_of(seen.page) - 1
         seen.page.evaluate(f"Reveal.slide({last})")
         right = seen.page.locator("section.present .right")
-        assert right.evaluate("e => getComputedStyle(e).visibility") == "hidden"
+        expect(right).to_have_css("visibility", "hidden")
         seen.page.keyboard.press("ArrowRight")
-        assert right.evaluate("e => getComputedStyle(e).visibility") == "visible"
+        expect(right).to_have_css("visibility", "visible")

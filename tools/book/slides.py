@@ -48,6 +48,7 @@ FORMULA = re.compile(r"\$\$(.+?)\$\$", re.S)
 TABLE = re.compile(r"(?:^\|.*\n?)+", re.M)
 COMMENT = re.compile(r"<!--.*?-->", re.S)
 CHAPTER_LINK = re.compile(r'href="(?![a-z]+:|\.\./)([\w./-]+?)\.(?:ipynb|md)')
+WITHIN = re.compile(r'<a href="#[^"]*"[^>]*>(.*?)</a>', re.S)
 SENTENCE = re.compile(r"(?<=[.!?])\s+")
 
 
@@ -261,9 +262,10 @@ def _formula(content: str, options: dict[str, Any]) -> str:
 
 
 def rendered(text: str, *, inline: bool = False) -> str:
-    """Markdown as HTML; links lead from the slides to the chapters."""
+    """Markdown as HTML; links lead from the slides to the chapters, and none within a chapter."""
     reader = MarkdownIt("commonmark").enable("table").use(dollarmath_plugin, renderer=_formula)
     html = str(reader.renderInline(text) if inline else reader.render(text))
+    html = WITHIN.sub(r"\1", html)  # what it leads to is not in the deck
     return CHAPTER_LINK.sub(r'href="../book/\1.html', html)
 
 

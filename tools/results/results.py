@@ -112,11 +112,10 @@ def pages() -> dict[Path, list[str]]:
     """Each file with generated text, and the lines between its two markers."""
     tiles = RESULTS / "magnetic_tile"
     return {
-        ROOT / "README.md": [
+        ROOT / "README.md": on_a_gpu.photographs(RESULTS),
+        RESULTS / "tables.md": [
             *on_a_gpu.recipe(RESULTS / "gpu"),
             *tables.drawn_categories(RESULTS / "world"),
-        ],
-        RESULTS / "tables.md": [
             *on_a_gpu.speed(RESULTS / "gpu" / "speed.json"),
             *tables.similarity(RESULTS / "builtin_teacher" / "similarity.json"),
             *tables.photographs(tiles),

@@ -179,7 +179,7 @@ def studies(folder: Path) -> list[str]:
     for path in sorted(path.parent for path in folder.glob("*/study.json")):
         study, records = read_folder(path)
         done = [record for record in records if record["status"] == "done"]
-        if not done:
+        if not done or len(study.variants) == 1:  # nothing to compare: it has a table of its own
             continue
         rows = [
             [variant[0].variant, str(variant[0].done), *(cell(r, study.reference) for r in variant)]
