@@ -30,7 +30,7 @@ needs_photographs = pytest.mark.skipif(not FOLDER.exists(), reason="this copy ha
 @needs_photographs
 def test_they_are_two_categories_and_small() -> None:
     files = [path for path in FOLDER.rglob("*") if path.is_file()]
-    assert {path.name for path in FOLDER.iterdir()} == {"transistor", "screw", "LICENSE.md"}
+    assert {path.name for path in FOLDER.iterdir()} == {"transistor", "screw", "maps", "LICENSE.md"}
     assert max(path.stat().st_size for path in files) <= 40_000
     assert sum(path.stat().st_size for path in files) <= 500_000
 
@@ -46,6 +46,20 @@ def test_they_are_read_as_any_category_and_every_defect_has_its_mask(name: str) 
         if test.mask:
             share = np.mean(read_mask(test.mask, 256).pixels != 0)
             assert 0 < share < 0.5
+
+
+@needs_photographs
+@pytest.mark.parametrize("name", ["transistor", "screw"])
+def test_every_test_photograph_has_a_map_that_marks_defects_more_than_good_parts(name: str) -> None:
+    brightest = {True: [], False: []}
+    for test in find_category(FOLDER / name).test:
+        place = FOLDER / "maps" / name / test.path.relative_to(FOLDER / name)
+        levels = read_image(place.with_suffix(".png"), 48)[..., 0]
+        brightest[test.defect == "good"].append(levels.max())
+    assert min(map(len, brightest.values())) >= 1
+    assert np.median(brightest[False]) > max(brightest[True])
+    record = json.loads((FOLDER / "maps" / "maps.json").read_text(encoding="utf-8"))
+    assert record["provenance"]["commit"] and record["teacher"]
 
 
 @needs_photographs

@@ -87,8 +87,13 @@ def printed(path: Path, name: str) -> str:
 
 
 def recorded(file: str, key: str, root: Path) -> Any:
-    """One value of a record, by its keys and indices with slashes between."""
-    value = json.loads((root / file).read_text(encoding="utf-8"))
+    """One value of a record, by its keys and indices with slashes between.
+
+    Of a list of records, one in each line (``.jsonl``), the first key is the number of the line.
+    """
+    text = (root / file).read_text(encoding="utf-8")
+    lines = file.endswith(".jsonl")
+    value = [json.loads(line) for line in text.splitlines()] if lines else json.loads(text)
     for part in key.split("/"):
         value = value[int(part)] if isinstance(value, list) else value[part]
     return value
