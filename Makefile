@@ -13,7 +13,8 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # Tests beside each other, a file of them in one process: a file's tests may share what they made. The
 # longest files begin (conftest.py sorts them), so that no core waits for one of them at the end.
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
-BESIDE := -n $(JOBS) --maxprocesses 8 --no-loadscope-reorder
+# A worker that dies ends the run: xdist would wait for its file for ever (found with 3.8).
+BESIDE := -n $(JOBS) --maxprocesses 8 --max-worker-restart 0 --no-loadscope-reorder
 # Processes beside each other compute on one thread each: on two, each waits for the other's.
 ONE_EACH := OMP_NUM_THREADS=1
 # What is trained for the book has a stated number of threads: it is not timed, and repeats.
