@@ -62,7 +62,9 @@ types: $(STAMP) ## check types (mypy, strict)
 quick: $(STAMP) ## run the unit tests that are not marked slow
 	$(OFFLINE) $(ONE_EACH) $(PY) -m pytest $(BESIDE) --dist loadfile -m "not slow" tests
 
-unit: $(STAMP) ## run the unit tests (pytest), cut off from the network
+export THOROUGH
+
+unit: $(STAMP) ## run the unit tests (pytest), cut off from the network: THOROUGH=1 adds minutes of cases
 	$(OFFLINE) $(ONE_EACH) $(PY) -m pytest $(BESIDE) --dist loadfile tests
 
 notebooks: $(STAMP) ## run every notebook of the book, outputs checked where a cell asks for it (nbval)

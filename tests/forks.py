@@ -23,6 +23,8 @@ from destseg_lib.runs.run import load_run
 from destseg_lib.runs.web_runtime import FILES
 
 TESTS = Path(__file__).resolve().parent
+# Every case and every moment, minutes more; without it a third of them, the same ones each time.
+THOROUGH = bool(os.environ.get("THOROUGH"))
 
 Fork = Callable[..., tuple[int, str]]  # of a command and a job's other fields to status and output
 

@@ -1,5 +1,6 @@
 """Every command that writes can be killed at any moment and given again.
 
+A third of the moments are tried, all with THOROUGH=1; of ``train`` and ``page`` a third of those.
 Training is killed at every step in test_faults.py, too.
 """
 
@@ -13,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from forks import TINY, Fork, archive, category, contents, exported, photograph, study
+from forks import THOROUGH, TINY, Fork, archive, category, contents, exported, photograph, study
 
 from destseg_lib.files.outputs import LIST
 
@@ -111,7 +112,7 @@ def test_a_command_killed_at_any_moment_ends_well_when_given_again(
     while True:
         # Each file has seven events. A run's teacher has 45 MB and a page has many files: a third
         # finds all kinds.
-        event += 3 if command in (train, page) else 1
+        event += (3 if command in (train, page) else 1) * (1 if THOROUGH else 3)
         out = tmp_path / "killed" / "out"
         out.mkdir(parents=True)
         mine = {out / "IMG_1.png": "mine", out / "setup.exe.partial": "a browser's"}
