@@ -173,6 +173,11 @@ def time_cases(
                     }
                     records.append(case_record(case, threads, in_turn(works, rounds)))
                     bar.update()
+                works.clear()
+                # Last in, first out: each OpenVINO model puts back the stack for signals that it
+                # found. In another order a freed one is left, and the next Ctrl-C is a crash.
+                while ways:
+                    ways.popitem()
     bar.close()
     return records, left_out
 
