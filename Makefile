@@ -10,6 +10,8 @@ OFFLINE := PYTHONPATH=$(CURDIR)/tests/offline
 # Threads that spin while they wait for one another steal the time of whatever else runs on the same
 # cores, and both crawl. On idle cores sleeping costs little.
 export OMP_WAIT_POLICY ?= PASSIVE
+# With a backend of the shell's, notebooks show no pictures, and the book has none.
+unexport MPLBACKEND
 # Tests beside each other, a file of them in one process: a file's tests may share what they made. The
 # longest files begin (conftest.py sorts them), so that no core waits for one of them at the end.
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
