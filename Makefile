@@ -64,8 +64,6 @@ types: $(STAMP) ## check types (mypy, strict)
 quick: $(STAMP) ## run the unit tests that are not marked slow
 	$(OFFLINE) $(ONE_EACH) $(PY) -m pytest $(BESIDE) --dist loadfile -m "not slow" tests
 
-export THOROUGH
-
 unit: $(STAMP) ## run the unit tests (pytest), cut off from the network: THOROUGH=1 adds minutes of cases
 	$(OFFLINE) $(ONE_EACH) $(PY) -m pytest $(BESIDE) --dist loadfile tests
 

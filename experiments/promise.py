@@ -71,6 +71,11 @@ PREFIX = "pretrained:"
 RATES = {"best": None, "tenth": 0.1}  # promises: the best that can be made, and one in ten
 
 
+def run_name(category: Path, recipe: str, way: str, seed: int) -> str:
+    """The name of a run, and of its record after ``kept-``."""
+    return f"{category.resolve().name}-{recipe}-{way}-seed{seed}"
+
+
 def category_of(name: str) -> Category:
     """A drawn category by its name, or a folder."""
     drawn = name in {one.name for one in AVAILABLE}
@@ -278,7 +283,7 @@ def main() -> None:
         config = replace(config, holdout=options.holdout or config.holdout)
         for data in (data for data in options.data if not data.startswith(PREFIX)):
             for way, changed in ways(config, options.group_by).items():
-                name = f"{Path(data).resolve().name}-{options.recipe}-{way}-seed{seed}"
+                name = run_name(Path(data), options.recipe, way, seed)
                 record = options.records / f"kept-{name}.json"
                 if not record.exists() and way in (options.ways or [way]):
                     write_json(record, kept(data, changed, job, options.runs / name))

@@ -25,7 +25,7 @@ import multiprocessing
 import queue as queues
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -115,15 +115,13 @@ def said(study: Study, trial: Trial) -> str:
 def keep(run: Run, trial: Trial, study: str, bench: Workbench, options: argparse.Namespace) -> None:
     """Write a trained model, and what its promise of false alarms comes to."""
     promises, runs = options.promises, options.runs / "models"
-    way, seed = trial.config.holdout_by, trial.seed
-    category = bench.category(trial.category)
-    name = f"{category.root.resolve().name}-{trial.config.recipe}-{way}-seed{seed}"
+    category, config = bench.category(trial.category), trial.config
+    name = promise.run_name(category.root, config.recipe, config.holdout_by, trial.seed)
     runs.mkdir(parents=True, exist_ok=True)
     save_weights(runs / f"{name}.safetensors", trained_weights(run.model))
-    good = bench.good_images(trial.category, trial.config)
+    good = bench.good_images(trial.category, config)
     teacher = {"name": run.teacher_name, "fingerprint": bench.teacher(trial.teacher).fingerprint()}
-    textures = "procedural" if trial.textures is None else Path(trial.textures).name
-    inputs = {"good_pixels": fingerprint_pixels(good), "textures": textures}
+    inputs = {"good_pixels": fingerprint_pixels(good), "textures": trial.textures_name}
     known = {"inputs": inputs, "teacher": teacher}
     promises.mkdir(parents=True, exist_ok=True)
     record = with_commit(promise.measured(run, category, known), options.commit)
@@ -179,11 +177,11 @@ def next_run(waiting: list[Waiting], training: set[str]) -> Waiting | None:
     return found
 
 
-def run_beside(waiting: list[Waiting], options: argparse.Namespace, end: float) -> Iterator[str]:
-    """Run what is waiting in several processes until the end; yields what went wrong."""
+def run_beside(waiting: list[Waiting], options: argparse.Namespace, end: float) -> int:
+    """Run what is waiting in several processes until the end; the number of runs that failed."""
     ended: queues.SimpleQueue[tuple[Waiting, Any, float]] = queues.SimpleQueue()
     training: set[str] = set()
-    started = time.monotonic()
+    started, failed = time.monotonic(), 0
     spawn = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
     with spawn.Pool(options.workers, begin, (options,)) as pool:  # leaving it stops the workers
         while waiting or training:
@@ -198,16 +196,17 @@ def run_beside(waiting: list[Waiting], options: argparse.Namespace, end: float) 
                 (study, out, trial), got, took = ended.get(timeout=max(0, end - time.monotonic()))
             except queues.Empty:
                 print(f"time is up: {len(training)} stopped, {len(waiting)} not begun", flush=True)
-                return
+                break
             training.discard(trial.student)
             at = time.monotonic() - started
             if isinstance(got, str):
                 print(f"{at:4.0f} s  failed {said(study, trial)}: {got}", flush=True)
-                yield got
+                failed += 1
                 continue
             with claimed_folder(study, out):
                 append_json_line(out / RECORDS, {**got, "worker": 0})
             print(f"{at:4.0f} s  {said(study, trial)}: {took:.0f} s", flush=True)
+    return failed
 
 
 def main() -> int:
@@ -230,7 +229,7 @@ def main() -> int:
         return 0
     end = started + 60 * options.minutes
     if options.workers > 1:
-        return int(any(list(run_beside(waiting, options, end))))
+        return int(run_beside(waiting, options, end) > 0)
     torch.set_num_threads(options.threads)
     keep_freed_memory()
     bench = workbench(options)

@@ -150,9 +150,9 @@ def test_a_first_signal_is_noted_and_a_second_stops_at_once(number: signal.Signa
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt), interrupts_wait() as stop:
         assert not stop()
-        signal.raise_signal(number)  # to this thread: another one would notice it later
+        signal.raise_signal(number)
         assert stop()
-        signal.raise_signal(number)  # to this thread: another one would notice it later
+        signal.raise_signal(number)
         pytest.fail("the second signal did not stop it")
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 

@@ -143,7 +143,7 @@ def test_wheel_and_sdist_hold_none(tmp_path: Path) -> None:
 def test_a_chapter_runs_where_they_are_missing(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("MPLBACKEND", raising=False)  # CI sets one that shows no pictures
+    monkeypatch.delenv("MPLBACKEND", raising=False)  # a shell may set one that shows no pictures
     (tmp_path / "results").symlink_to(ROOT / "results")
     (tmp_path / "book").mkdir()
     notebook = nbformat.read(ROOT / "book" / f"{name}.ipynb", as_version=4)

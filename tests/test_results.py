@@ -16,12 +16,13 @@ import pytest
 from numbers_in_prose import recorded
 
 from destseg_lib.drawn import CATEGORIES
+from destseg_lib.evaluation.promise import SCORES
 from destseg_lib.studies.compare import Row, compare
 from destseg_lib.studies.records import read_folder
 from destseg_lib.studies.study import Study
 
 ROOT = Path(__file__).resolve().parent.parent
-
+sys.path.insert(0, str(ROOT / "tools" / "results"))
 
 METRICS = ("image_auroc", "pixel_ap", "iap")
 
@@ -252,9 +253,9 @@ def test_what_the_parts_are_worth_on_the_transistor() -> None:
 
 def quick(category: str) -> list[dict[str, Any]]:
     """The whole method with the quick recipe, on a GPU."""
-    study, runs = measured("quick_table4" if category == "transistor" else "quick")
-    of_method = (r for r in runs if r["variant"] == study.reference)
-    found = [r for r in of_method if r["category"].endswith(category)]
+    from on_a_gpu import quick_runs
+
+    found: list[dict[str, Any]] = quick_runs(ROOT / "results" / "studies")[category]
     assert sorted(r["seed"] for r in found) == [0, 1, 2]
     return found
 
@@ -286,22 +287,18 @@ def test_how_many_promises_of_the_quick_runs_were_kept() -> None:
     assert len(files) == 9
     runs = [json.loads(path.read_text("utf-8"))["scores"] for path in files]
     for rate, chance, kept in (("best", 93, (6, 8, 9)), ("tenth", 82, (7, 6, 6))):
-        for score, count in zip(("final", "product", "both"), kept, strict=True):
+        for score, count in zip(SCORES, kept, strict=True):
             assert sum(run[score][rate]["contained"] for run in runs) == count
         assert (
             round(100 * mean(run["final"][rate]["contained_by_chance"] for run in runs)) == chance
         )
-    ranks = {
-        (path.stem.split("-")[1], score): mean(
-            run[score]["image_auroc"] for run, other in zip(runs, files, strict=True)
-            if other.stem.split("-")[1] == path.stem.split("-")[1]
-        )
-        for path in files for score in ("final", "product", "both")
-    }  # fmt: skip
     best = {"magnetic_tile": "final", "screw": "both", "transistor": "both"}
     for category, wanted in best.items():
-        scores = {score: ranks[category, score] for score in ("final", "product", "both")}
-        assert max(scores, key=scores.__getitem__) == wanted
+        its = [
+            run for run, path in zip(runs, files, strict=True) if f"kept-{category}-" in path.name
+        ]
+        auroc = {score: mean(run[score]["image_auroc"] for run in its) for score in SCORES}
+        assert max(auroc, key=auroc.__getitem__) == wanted
 
 
 # What ran on a GPU
@@ -314,7 +311,6 @@ def gpu_runs(category: str) -> list[dict[str, Any]]:
 
 
 def test_the_words_about_the_gpu_are_those_of_the_records() -> None:
-    sys.path.insert(0, str(ROOT / "tools" / "results"))
     from on_a_gpu import KEYS, PAPER
 
     apart = {}

@@ -69,6 +69,11 @@ class Trial:
         """Identity of a trial within its study."""
         return self.variant, self.category, self.seed
 
+    @property
+    def textures_name(self) -> str:
+        """The textures' name in records, without the folders of this machine."""
+        return "procedural" if self.textures is None else Path(self.textures).name
+
 
 def trials(study: Study) -> tuple[Trial, ...]:
     """Every run of a study, in the order of ``Study.keys``."""
@@ -110,12 +115,11 @@ def run_trial(
     seconds["segmentation"] = 0.0
     if config.model.segmentation:
         seconds["segmentation"] = _train(model, images, config, "segmentation", bench)
-    started = time.perf_counter()
     model.eval()
     run = Run(model, config, teacher.name, (), bench.white_level(trial.category))
     if trained is not None:
         trained(run)
-        started = time.perf_counter()
+    started = time.perf_counter()
     evaluation = evaluate_category(run, bench.category(trial.category), progress=bench.progress)
     seconds["evaluation"] = round(time.perf_counter() - started, 2)
     return {
@@ -129,7 +133,7 @@ def run_trial(
         "defects": {name: asdict(found) for name, found in evaluation.defects.items()},
         "images": {"train": len(images.good) // config.tiles**2, **asdict(evaluation.images)},
         "teacher": {"name": Path(trial.teacher).name, "fingerprint": teacher.fingerprint()},
-        "textures": "procedural" if trial.textures is None else Path(trial.textures).name,
+        "textures": trial.textures_name,
         "inputs": inputs,
         "student": trial.student,
         "config": config_to_dict(config),

@@ -60,12 +60,11 @@ def main() -> None:
 def write_maps(data: Path, models: Path, teacher: str) -> None:
     """The final maps of the test photographs, by the quick recipe's runs with seed 0."""
     shutil.rmtree(FOLDER / MAPS, ignore_errors=True)
-    config = quick_recipe()
+    config, frozen = quick_recipe(), load_teacher(teacher)
     for category in TAKEN:
-        model = DeSTSeg(load_teacher(teacher), config.model)
+        model = DeSTSeg(frozen, config.model)
         file = models / f"{category}-quick-photographs-seed0.safetensors"
-        weights = read_weights_file(file)
-        load_trained_weights(model, {k: v.float() for k, v in weights.items()}, file)
+        load_trained_weights(model, read_weights_file(file), file)
         files = [f for f in chosen(data / category, *TAKEN[category]) if "test" in f.parts]
         pixels = load_images(files, config.image_size).pixels
         side = config.image_size // 4  # as the network gives them
@@ -77,7 +76,7 @@ def write_maps(data: Path, models: Path, teacher: str) -> None:
             Image.fromarray(np.round(255 * found).astype(np.uint8)).save(target, optimize=True)
     record = {
         "what": "final maps of the quick recipe, seed 0, from its trained weights in 16 bits",
-        "teacher": load_teacher(teacher).fingerprint(),
+        "teacher": frozen.fingerprint(),
         "provenance": provenance(torch.device("cpu")),
     }
     write_json(FOLDER / MAPS / "maps.json", record)

@@ -22,7 +22,7 @@ NOTES = {
     "screw": "screw, masks paired by reconstruction",
     "magnetic_tile": "magnetic tiles, the reported half",
 }
-
+HEADS = ["category", "what", "seeds", *(METRIC_TITLES[key] for key in ("image_auroc", *KEYS))]
 
 Runs = dict[str, list[dict[str, Any]]]
 
@@ -58,27 +58,25 @@ def photographs(results: Path) -> list[str]:
     rows: list[list[str]] = []
     for name in ("transistor", "screw", "magnetic_tile"):
         of_category: list[list[str]] = []
-        for recipe, found in by_recipe.items():
+        for title, found in by_recipe.items():
             if runs := found.get(name, []):
                 seeds, products = str(len(runs)), [run["cosine_product"] for run in runs]
                 of_category += [
-                    [f"{recipe}, final map", seeds, *means(runs, "image_auroc", *KEYS)],
-                    [f"{recipe}, distance product", "", *means(products, "image_auroc", *KEYS)],
+                    [f"{title}, final map", seeds, *means(runs, "image_auroc", *KEYS)],
+                    [f"{title}, distance product", "", *means(products, "image_auroc", *KEYS)],
                 ]
         if name in PAPER:
-            known = [f"{m} ± {s}" for m, s in zip(*PAPER[name], strict=True)]
-            of_category.append(["the paper", "5", "–", *known])
+            of_category.append(paper_row(name))
         if of_bank := banks.get(f"{name}-256"):
-            of_category.append(bank_row(of_bank)[1:])
-        titles = [NOTES.get(name, name), *[""] * len(of_category)]
-        rows += [[title, *row] for title, row in zip(titles, of_category, strict=False)]
+            of_category.append(bank_row(of_bank))
+        rows += under(name, of_category)
     every = [run for found in by_recipe.values() for runs in found.values() for run in runs]
     quick = by_recipe["the quick recipe"]["transistor"][0]["config"]
     origins = [run["provenance"] for run in every]
     where = sorted({f"{one['device']} ({commit(one)})" for one in origins})
     return section(
         "Photographs",
-        ["category", "what", "seeds", *(METRIC_TITLES[key] for key in ("image_auroc", *KEYS))],
+        HEADS,
         rows,
         "In per cent, mean ± standard deviation over seeds, all measured at 256 pixels. The "
         "paper's recipe trains at 256 pixels and full width in bf16, with 200 textures of ten "
@@ -94,9 +92,10 @@ def recipe(folder: Path) -> list[str]:
     banks = grouped(folder.parent / "memory_bank")
     rows = []
     for name, of_category in runs.items():
-        rows += category_rows(name, of_category)
+        found = category_rows(name, of_category)
         if of_bank := banks.get(f"{name}-256"):
-            rows.append(bank_row(of_bank))
+            found.append(bank_row(of_bank))
+        rows += under(name, found)
     if not rows:
         return []
     every = [run for of_category in runs.values() for run in of_category]
@@ -104,7 +103,7 @@ def recipe(folder: Path) -> list[str]:
     one = every[0]
     return section(
         "The paper's recipe on two categories of MVTec AD",
-        ["category", "what", "seeds", *(METRIC_TITLES[key] for key in ("image_auroc", *KEYS))],
+        HEADS,
         rows,
         "In per cent. The last row of a category is how far the final map's mean is from the "
         "paper's, in standard deviations of the paper's five seeds. Ours differs from the authors' "
@@ -118,25 +117,35 @@ def recipe(folder: Path) -> list[str]:
     )
 
 
+def under(name: str, rows: list[list[str]]) -> list[list[str]]:
+    """Rows of one category, with its name before the first."""
+    return [[NOTES.get(name, name) if not n else "", *row] for n, row in enumerate(rows)]
+
+
+def paper_row(name: str) -> list[str]:
+    """What the paper gives for a category."""
+    known = (f"{m} ± {s}" for m, s in zip(*PAPER[name], strict=True))
+    return ["the paper", "5", "–", *known]
+
+
 def bank_row(runs: list[dict[str, Any]]) -> list[str]:
     """The rival: a memory bank of the same teacher's features at the same size."""
-    return ["", "memory bank", str(len(runs)), *means(runs, "image_auroc", *KEYS)]
+    return ["memory bank", str(len(runs)), *means(runs, "image_auroc", *KEYS)]
 
 
 def category_rows(name: str, runs: list[dict[str, Any]]) -> list[list[str]]:
     """Four rows: two maps, the paper, the difference."""
-    title, seeds, (paper, spreads) = NOTES.get(name, name), str(len(runs)), PAPER[name]
+    seeds, (paper, spreads) = str(len(runs)), PAPER[name]
     apart = [
         f"{(100 * mean(run[key] for run in runs) - expected) / spread:+.1f}"
         for key, expected, spread in zip(KEYS, paper, spreads, strict=True)
     ]
-    known = [f"{m} ± {s}" for m, s in zip(paper, spreads, strict=True)]
     products = [run["cosine_product"] for run in runs]
     return [
-        [title, "final map", seeds, *means(runs, "image_auroc", *KEYS)],
-        ["", "distance product", seeds, *means(products, "image_auroc", *KEYS)],
-        ["", "the paper", "5", "–", *known],
-        ["", "final map, in the paper's deviations", "", "", *apart],
+        ["final map", seeds, *means(runs, "image_auroc", *KEYS)],
+        ["distance product", seeds, *means(products, "image_auroc", *KEYS)],
+        paper_row(name),
+        ["final map, in the paper's deviations", "", "", *apart],
     ]
 
 
