@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +22,11 @@ from forks import THOROUGH, TINY, Fork, archive, category, contents, exported, p
 
 from destseg_lib.files.outputs import LIST
 
-# For each command: cases, and those of them that must end well; and those of all that must be
-# found where the guard is taken away.
-CASES, LEAST, FOUND = (45, 29, 10) if THOROUGH else (15, 9, 3)
+# For each command: cases, and those of them that must end well.
+CASES, LEAST = (45, 29) if THOROUGH else (15, 9)
+# Cases in which something is lost once the guard is taken away: looked for until so many are found,
+# since what somebody else writes meanwhile comes in time on one machine and too late on another.
+FOUND = 10 if THOROUGH else 3
 ODD = ("plain", "with space", "$HOME", "a|b", "-x", "ümlaut", "new\nline", "100%", "it's", "[1]")
 
 pytestmark = [
@@ -307,9 +310,9 @@ def test_hostile_folders(name: str, fork: Fork, world: Path, tmp_path: Path) -> 
 
 
 def test_without_the_guard_files_are_lost(fork: Fork, world: Path, tmp_path: Path) -> None:
-    problems = [
-        run_case(name, number, fork, world, tmp_path / "case", guard=False)[1]
-        for name in ("predict", "study report", "make-data")
-        for number in range(CASES)
-    ]
-    assert sum(map(bool, problems)) >= FOUND
+    found = 0
+    for number, name in product(range(45), ("predict", "study report", "make-data")):
+        found += bool(run_case(name, number, fork, world, tmp_path / "case", guard=False)[1])
+        if found == FOUND:
+            return
+    pytest.fail(f"only {found} cases lost something without the guard")
