@@ -17,15 +17,19 @@ unexport MPLBACKEND
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 # A worker that dies ends the run: xdist would wait for its file for ever (found with 3.8).
 BESIDE := -n $(JOBS) --maxprocesses 8 --max-worker-restart 0 --no-loadscope-reorder
+# A browser waits most of the time, for animations and for pages to come to rest.
+TWICE := $(shell echo $$(( 2 * $(JOBS) )))
 # Processes beside each other compute on one thread each: on two, each waits for the other's.
 ONE_EACH := OMP_NUM_THREADS=1
-# What is trained for the book has a stated number of threads: it is not timed, and repeats.
-STATED := OMP_NUM_THREADS=$(or $(OMP_NUM_THREADS),$(JOBS))
+# The book's example is trained on half of the cores, with a stated number of threads so that it
+# repeats; on the other half the book's notebooks are run meanwhile.
+HALF := $(shell echo $$(( ($(JOBS) + 1) / 2 )))
+STATED := OMP_NUM_THREADS=$(or $(OMP_NUM_THREADS),$(HALF))
 # What `make test` runs, in this order. CI adds the book.
 STAGES ?= install lint types unit notebooks
 
 .DEFAULT_GOAL := help
-.PHONY: help install vendor live lint format types quick unit notebooks test book slides page browser links colab bench gpu \
+.PHONY: help install vendor live lint format types quick unit notebooks test executed book slides page browser links colab bench gpu \
   constraints assignments grade check-grading handout clean
 
 help: ## show this list
@@ -86,17 +90,23 @@ EXAMPLE := runs/book
 LIBRARY := $(shell find destseg_lib -name '*.py' -o -name '*.safetensors')
 
 $(EXAMPLE)/evaluation.json: $(STAMP) $(LIBRARY)
-	@echo "Training DeSTSeg on a drawn category: about two minutes on two cores, less on a GPU ..."
+	@echo "Training DeSTSeg on a drawn category: two to fifteen minutes without a GPU ..."
 	@rm -rf $(EXAMPLE)
 	$(OFFLINE) $(STATED) $(DESTSEG) train --category component --out $(EXAMPLE)
 	$(OFFLINE) $(DESTSEG) evaluate --run $(EXAMPLE) --json $(EXAMPLE)/evaluation.json --figures $(EXAMPLE)
 
-book: $(EXAMPLE)/evaluation.json live ## train on a drawn category, measure, build the book, say where to look
+executed: $(STAMP)
+	@echo "Running the book's notebooks ..."
+	@$(OFFLINE) $(PY) tools/book/execute.py --jobs $(HALF)
+
+book: live ## train on a drawn category, measure, build the book, say where to look
 	@$(PY) -c 'import jupyter_book' 2>/dev/null || { \
 	  echo "Jupyter Book 1.x runs on Python 3.11 to 3.13; remove .venv and choose one with PYTHON=." >&2; \
 	  exit 1; }
-	@rm -rf _build/html _build/jupyter_execute  # a page that was not built again must not pass for one that was
+	@rm -rf _build/html _build/executed  # a page that was not built again must not pass for one that was
+	@$(MAKE) --no-print-directory -j2 $(EXAMPLE)/evaluation.json executed
 	$(OFFLINE) .venv/bin/jupyter-book build . --path-output . --all -W -n --keep-going
+	@rm -rf _build/.jupyter_cache
 	@$(PY) tools/book/slides.py
 	@$(PY) tools/book/check_book.py
 	@echo "The trained model, its metrics and its best and worst cases: $(EXAMPLE)"
@@ -109,7 +119,7 @@ page: live ## build one page and look at it: PAGE=book/02_measuring
 	$(OFFLINE) $(PY) tools/book/preview.py $(PAGE)
 
 browser: $(STAMP) ## open every built page in a headless Chromium and play with it (after book)
-	$(OFFLINE) $(ONE_EACH) $(PY) -m pytest $(BESIDE) tests/browser
+	$(OFFLINE) $(ONE_EACH) $(PY) -m pytest $(BESIDE) -n $(TWICE) tests/browser
 
 links: $(STAMP) ## ask every address that the built book links to (needs a network)
 	$(PY) tools/book/check_links.py

@@ -320,7 +320,7 @@ def test_a_book_that_lacks_a_page_or_holds_a_failed_cell_is_refused(tmp_path):
         assert (f"a link of the file name {name};" in check().stderr) is refused
     (html / "book" / "one.html").write_text(page, encoding="utf-8")
 
-    run = tmp_path / "_build" / "jupyter_execute" / "book" / "one.ipynb"
+    run = tmp_path / "_build" / "executed" / "book" / "one.ipynb"
     run.parent.mkdir(parents=True)
 
     def writes_to_stderr(*text: str) -> str:

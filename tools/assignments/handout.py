@@ -82,7 +82,7 @@ def build_handout(out: Path, keep: list[str], root: Path = ROOT) -> Path:
     Raises:
         DeSTSegError: the book was not built here, or this build fails.
     """
-    executed = root / "_build" / "jupyter_execute" / "book"
+    executed = root / "_build" / "executed" / "book"
     wanted = {path.name for path in (root / "book").glob("*.ipynb")}
     if missing := wanted - {path.name for path in executed.glob("*.ipynb")}:
         raise DeSTSegError(f"{executed} has no {min(missing)}; run 'make book' first")
@@ -92,7 +92,7 @@ def build_handout(out: Path, keep: list[str], root: Path = ROOT) -> Path:
             shutil.copytree(root / name, copy / name)
         shutil.copy(root / "_toc.yml", copy)
         config = (root / "_config.yml").read_text(encoding="utf-8")
-        config = config.replace("execute_notebooks: force", 'execute_notebooks: "off"')
+        config = config.replace("execute_notebooks: cache", 'execute_notebooks: "off"')
         (copy / "_config.yml").write_text(config, encoding="utf-8")
         write_handout(copy / "book", keep, executed)
         command = [str(Path(sys.executable).with_name("jupyter-book")), "build", "."]

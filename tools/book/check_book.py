@@ -16,7 +16,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 HTML = ROOT / "_build" / "html"
-EXECUTED = ROOT / "_build" / "jupyter_execute"
+EXECUTED = ROOT / "_build" / "executed"
 # Pages that Sphinx adds by itself: the index, the search page and the link to the first page.
 ADDED = {"genindex", "search", "index", "py-modindex"}
 SLIDES = "slides/"  # tools/book/slides.py writes them

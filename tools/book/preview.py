@@ -26,6 +26,7 @@ VIEWS = ("desk", "desk-dark", "telephone", "telephone-dark")
 def build(page: str, out: Path) -> Path:
     """Build the page into ``out`` with a table of contents of its own; the folder of its HTML."""
     out.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(out / "_build" / ".jupyter_cache", ignore_errors=True)  # of another day's library
     toc = out / "_toc.yml"
     toc.write_text(yaml.safe_dump({"format": "jb-book", "root": page}), encoding="utf-8")
     command = [

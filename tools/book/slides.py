@@ -35,7 +35,7 @@ from destseg_lib.errors import DeSTSegError
 from destseg_lib.widgets.quiz import Question, marked, read_questions
 
 ROOT = Path(__file__).resolve().parents[2]
-EXECUTED = ROOT / "_build" / "jupyter_execute" / "book"
+EXECUTED = ROOT / "_build" / "executed" / "book"
 OUT = ROOT / "_build" / "html" / "slides"
 PAGE = Path(__file__).with_name("slides.html")
 WORDS = 60  # more on a slide is set smaller
