@@ -1,16 +1,19 @@
 // The live element: the reader paints on a good example, and the model looks for it.
 
+const AROUND = 2; // pixels between a ready-made defect and its outline
+const SIGHT = { 1: ": fine detail", 3: ": wide view" };
+
 // The maps that the model gives, in its order, and what each says.
 function viewsOf({ levels, segmentation, rule }) {
   const levelSays = [
-    "Level 1 sees fine detail, 4 pixels at a time. Its student over-generalises: it imitates the teacher in defects too (chapter 4).",
+    "Level 1 sees fine detail, 4 pixels at a time. Here the student can often imitate the teacher in defects too, so this level alone may miss them (chapter 4).",
     "Level 2 sees 8 pixels at a time, and more context (chapter 4).",
     "Level 3 sees the largest neighbourhood, 16 pixels at a time: it knows what belongs where, but not exactly where it ends (chapter 4).",
   ];
   const distance = rule === "sum"
     ? ["Sum of distances", "The levels' distances added, without the segmentation network (chapter 4)."]
     : ["Distance product", "The levels' distances multiplied, without the segmentation network: a place is suspicious when all levels find it so (chapters 4 and 7)."];
-  const learned = ["The model's map", "The segmentation network's map: it has learned from synthetic anomalies which differences between student and teacher are defects (chapter 7)."];
+  const learned = ["Final map", "The final map comes from a third network, which has learned from synthetic anomalies which disagreements are defects (chapter 7)."];
   // Without a segmentation network the first two maps are the same.
   const maps = [segmentation ? learned : distance, segmentation && distance, ...levels.map((level) => [`Level ${level} alone`, levelSays[level - 1]])];
   return maps.map((map, at) => map && { at, name: map[0], says: map[1] }).filter(Boolean);
@@ -36,7 +39,16 @@ async function maskOf(address, side) {
   const canvas = make("canvas", { width: side, height: side });
   const context = canvas.getContext("2d");
   context.drawImage(await decoded(address), 0, 0);
-  return context.getImageData(0, 0, side, side).data.filter((_, i) => i % 4 === 0);
+  const mask = context.getImageData(0, 0, side, side).data.filter((_, i) => i % 4 === 0);
+  return mask.map((_, i) => { // a little larger, so that the outline hides nothing
+    for (let y = -AROUND; y <= AROUND; y += 1) {
+      for (let x = -AROUND; x <= AROUND; x += 1) {
+        const column = (i % side) + x;
+        if (column >= 0 && column < side && mask[i + y * side + x]) return 1;
+      }
+    }
+    return 0;
+  });
 }
 
 // Red, green and blue of each pixel as a canvas takes them.
@@ -71,32 +83,33 @@ function honest(data, { name, found, thresholds, scales }) {
   const limit = promise(data, thresholds[0], scales[0]);
   if (!found) return limit;
   const missed = Object.entries(found.kinds).filter(([, kind]) => kind.found < 0.9)
-    .map(([kind, { found: part }]) => `${kind} (${percent(part)} found)`);
+    .sort(([, one], [, other]) => one.found - other.found)
+    .map(([kind, { found: part }]) => `${kind.replace(/ of (\d)$/, ", $1 pixels wide")} (${percent(part)})`);
   return `${limit} On ${name}, the model found ${percent(found.lines.found)} of ${found.lines.painted} painted lines. ` +
-    (missed.length ? `What it often misses: ${missed.join(", ")}.` : "No kind of stroke was found less than nine times in ten.");
+    (missed.length ? `Found least often: ${missed.join("; ")}.` : "Every kind of stroke was found at least nine times in ten.");
 }
 
 // What is shown below the tools, in its order.
 function layout(box) {
   const parts = {
-    how: make("p", { class: "hint" }),
-    pair: make("div", { class: "pair" }),
     judged: make("div"),
-    reading: make("p", { class: "hint" }),
-    buttons: make("div", { class: "tools" }),
+    pair: make("div", { class: "pair" }),
+    how: make("p", { class: "hint" }),
     note: make("p", { role: "status" }),
-    meaning: make("p", {}, "The small maps show how differently the student and the teacher describe each place: level 1 in fine detail, level 3 with the most around it. Bright is a large cosine distance."),
+    buttons: make("div", { class: "tools" }),
+    meaning: make("p", {}, "Two networks describe every place of the picture: a teacher, which learned from other pictures, and a student, which learned from good parts what the teacher says of them. The small maps are bright where the two disagree: level 1 in fine detail, level 3 with the most around it."),
     three: make("div", { class: "three" }),
+    reading: make("p", { class: "hint" }),
     cost: make("p", { class: "hint" }),
     honesty: make("p", { class: "hint" }),
-    keys: make("details", {}, make("summary", {}, "With the keyboard"), make("p", {}, "Tab to the picture. Arrow keys move a ring by 2 pixels, with Shift by 8; Space puts the brush down and lifts it again; Ctrl+Z undoes; Escape lets go. For erase and move, Space begins and ends the box.")),
+    keys: make("details", {}, make("summary", {}, "With the keyboard"), make("p", {}, "Tab to the picture. Arrow keys move a ring by 2 pixels, with Shift by 8; Space puts the brush down and lifts it again; Ctrl+Z undoes; Escape lets go. For remove and move, Space begins and ends the box. Then, to move what is in it, bring the ring inside the box, press Space, go with the arrow keys, press Space again.")),
   };
   box.append(...Object.values(parts));
   return parts;
 }
 
 // Wire everything together: tools to the picture, the picture to the model, its answer to the maps.
-function play(box, data, { ask, load }, examples) {
+async function play(box, data, { ask, load }, examples) {
   const { side } = data;
   const views = viewsOf(data);
   let category = data.categories[0];
@@ -104,7 +117,7 @@ function play(box, data, { ask, load }, examples) {
   const times = [];
   let updates = 0;
 
-  const chosen = data.categories.length > 1 && menu(box.controls, "Part", data.categories.map(({ name, found }) => (found ? `${name} (${percent(found.lines.found)} of lines found)` : name)), async () => {
+  const chosen = data.categories.length > 1 && menu(box.controls, "Part", data.categories.map(({ name }) => name), async () => {
     const next = data.categories[chosen()];
     note.textContent = `Loading ${next.name} ...`;
     let loaded;
@@ -121,29 +134,31 @@ function play(box, data, { ask, load }, examples) {
     example(true);
   });
   const view = menu(box.controls, "Map", views.map(({ name }) => name), () => last && show(last));
-  const { set, tool } = toolbox(box, [...Object.keys(BRUSHES), "erase", "move"]);
+  const { set, tool } = toolbox(box, [...Object.keys(BRUSHES), "remove", "move"]);
   const widthId = `destseg-${(made += 1)}`;
   const width = make("input", { type: "range", min: 1, max: 8, value: 3, id: widthId });
-  box.controls.append(make("div", { class: "control" }, make("label", { for: widthId }, "Width of the brush"), width));
+  const wide = make("output", { for: widthId }, "3");
+  width.addEventListener("input", () => { wide.textContent = width.value; });
+  box.controls.append(make("div", { class: "control" }, make("label", { for: widthId }, "Width of the brush"), wide, width));
   const parts = layout(box);
   const { how, pair, note } = parts;
   const hints = {
-    erase: "Drag a box: what is in it goes, and its surroundings grow over it.",
+    remove: "Drag a box: what is in it is removed, and filled in from around it.",
     move: "Drag a box around a part, then drag the box.",
   };
-  const explain = () => { how.textContent = hints[tool()] || "Press and drag on the picture, with mouse, pen or finger."; };
+  const explain = () => { how.textContent = hints[tool()] || "Press and drag on the left picture, with mouse, pen or finger."; };
   const picture = easel(pair, side, { tool, width: () => Number(width.value) }, changed);
   set.addEventListener("change", () => { explain(); picture.layer(); });
   const main = heatPicture(pair, "");
   const judge = meter(parts.judged);
-  button(parts.buttons, "Undo", picture.back);
+  const undo = button(parts.buttons, "Undo", picture.back);
   button(parts.buttons, "Another example", () => example(false));
-  if (examples.defects.length) button(parts.buttons, "A drawn defect, with its truth", defect);
-  chooser(parts.buttons, "Your own picture, or drop one", opened);
-  onDrop(pair, opened);
-  const small = data.levels.map((level) => heatPicture(parts.three, `Level ${level}`));
+  if (examples.defects.length) button(parts.buttons, "A ready-made defect", defect);
+  chooser(parts.buttons, "Your own picture (or drop it anywhere here)", opened);
+  onDrop(box, opened);
+  const small = data.levels.map((level) => heatPicture(parts.three, `Level ${level}${SIGHT[level] || ""}`));
   const output = values(box, {
-    score: "score", threshold: "threshold", peak: "peak (x, y)", ms: "last pass, ms", median: "median pass, ms", updates: "passes",
+    score: "score", threshold: "threshold", peak: "peak (x, y), pixels", ms: "last computation, ms", median: "median computation, ms", updates: "computations",
   });
   explain();
 
@@ -154,6 +169,8 @@ function play(box, data, { ask, load }, examples) {
   // One question at a time; when the answer comes, the newest picture is next.
   async function changed() {
     wanted = true;
+    note.textContent = picture.says();
+    undo.disabled = !picture.undoable();
     if (running) return;
     running = true;
     while (wanted) {
@@ -192,7 +209,9 @@ function play(box, data, { ask, load }, examples) {
     small.forEach((one, k) => one.draw(mapOf(k + 2), category.scales[k + 2],
       `Distances between student and teacher at level ${data.levels[k]}, bright where they are large`));
     const digits = digitsOf(highest);
-    parts.reading.textContent = `Score ${fixed(score, digits)}, threshold ${fixed(threshold, digits)}. ${says}`;
+    const missed = picture.touched() ? "Your change was not found." : picture.truth() ? "Missed: the outlined defect is there, but the score stays below the threshold." : "";
+    judge.says(`Score ${fixed(score, digits)}, threshold ${fixed(threshold, digits)}. ${over ? "" : missed}`);
+    parts.reading.textContent = `${says} Dark is low, yellow is high; each map and the bar have a scale of their own.`;
     parts.honesty.textContent = honest(data, category);
     const median = [...times].sort((a, b) => a - b)[Math.floor(times.length / 2)];
     parts.cost.textContent = `At every change all of it is computed here, in your browser: teacher, student and segmentation network on ${side} × ${side} pixels, in ${Math.round(answer.ms)} ms. The score is the mean of the map's 100 largest values of ${MAP} × ${MAP}. Nothing that you paint or open leaves your device.`;
@@ -207,27 +226,29 @@ function play(box, data, { ask, load }, examples) {
     return examples[kind][(turn[kind] - 1) % examples[kind].length];
   };
   async function example(forget) {
-    note.textContent = "A good example. Paint on it.";
-    picture.put(await decoded(next("good").picture), null, forget);
+    const about = ["A good example. Paint on it.", "A good example with your marks on it."];
+    picture.put(await decoded(next("good").picture), null, about, forget);
   }
   async function defect() {
     const one = next("defects");
-    note.textContent = `A drawn defect: ${one.name}. The white outline is the truth.`;
-    picture.put(await decoded(one.picture), await maskOf(one.truth, side), false);
+    const about = ["shows where it is", "shows where it was at first"].map((where) => `A ready-made defect: ${one.name.replaceAll("_", " ")}. The white outline ${where}.`);
+    picture.put(await decoded(one.picture), await maskOf(one.truth, side), about, false);
   }
   async function opened(given) {
     if (!given) return;
     try {
       const { pixels, shown } = await ask("read", { file: given, longest: 1 });
       shown.close();
-      picture.put(imageOf(pixels, side), null, false);
+      const about = `${given.name}, squashed to ${side} × ${side} pixels. The model knows ${category.name} and nothing else, so anything else is a defect to it.`;
+      picture.put(imageOf(pixels, side), null, [about, about], false);
     } catch (error) {
       note.textContent = `${given.name} ${error.message}.`;
-      return;
     }
-    note.textContent = `${given.name}, squashed to ${side} × ${side} pixels. The model knows ${category.name} and nothing else, so anything else is a defect to it.`;
   }
-  example(true);
+  // Below the pictures: what is changed less often.
+  parts.buttons.after(box.controls);
+  await example(true);
+  picture.canvas.focus({ preventScroll: true }); // for those who came here by keyboard
 }
 
 // Until the reader asks for it, a button, and in the book a recording; nothing else is loaded.
@@ -236,11 +257,14 @@ function render({ model, el }) {
   const box = frame(el, model, "LiveDetector");
   const said = make("p", { role: "status" });
   let running;
+  let go;
   let recording = "";
+  const preview = make("p", { class: "hint" }, "A recording. Left: a scratch is painted. Right: the brighter, the surer the network is of a defect.");
   if (data.recording) {
     recording = make("img", { class: "recording", src: data.recording, width: 520, height: 256,
       alt: "A recording: a dark line grows on a metal plate, and next to it the anomaly map lights up along the line." });
-    box.prepend(recording);
+    box.prepend(recording, preview);
+    recording.addEventListener("click", () => go.isConnected && go.click());
   }
   const instead = data.recording ? " The recording shows what it does." : "";
   const lacks = lacking();
@@ -251,15 +275,19 @@ function render({ model, el }) {
   }
   const size = firstFiles(data).reduce((sum, name) => sum + data.packs[name].bytes, 0);
   const loads = data.inline ? "" : ` (loads ${fixed(size / 1e6, 1)} MB)`;
-  const go = button(box, `Start: paint on it yourself${loads}`, async () => {
+  go = button(box, `Start: paint on it yourself${loads}`, async () => {
     go.remove();
+    said.remove();
     try {
       running = await begin(box, data);
-      play(box, data, running, await running.load(data.categories[0]));
+      const examples = await running.load(data.categories[0]);
       if (recording) recording.remove();
+      preview.remove();
+      await play(box, data, running, examples);
     } catch (error) {
       said.textContent = `The model did not start: ${error.message}.${instead}`;
-      box.append(said);
+      go.textContent = "Try again";
+      box.append(said, go);
     }
   });
   return () => running?.ask.stop(); // in a notebook, when the cell's output goes

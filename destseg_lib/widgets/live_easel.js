@@ -66,11 +66,8 @@ function outline(context, mask, side) {
   context.fillStyle = "white";
   for (let y = 0; y < side; y += 1) {
     for (let x = 0; x < side; x += 1) {
-      if (inside(x, y)) continue;
-      if (inside(x - 1, y)) context.fillRect(x + 0.5, y, 0.5, 1);
-      if (inside(x + 1, y)) context.fillRect(x, y, 0.5, 1);
-      if (inside(x, y - 1)) context.fillRect(x, y + 0.5, 1, 0.5);
-      if (inside(x, y + 1)) context.fillRect(x, y, 1, 0.5);
+      const beside = inside(x - 1, y) || inside(x + 1, y) || inside(x, y - 1) || inside(x, y + 1);
+      if (beside && !inside(x, y)) context.fillRect(x, y, 1, 1);
     }
   }
   context.restore();
@@ -85,6 +82,7 @@ function easel(parent, side, settings, changed) {
   const over = upper.getContext("2d");
   const past = [];
   let truth = null;
+  let about = ["", ""]; // what is said of the picture as it came, and once it was changed
   let marked = null; // the part that may be moved
   let gesture = null;
   let cursor = null; // of the keyboard
@@ -92,8 +90,8 @@ function easel(parent, side, settings, changed) {
   const zoom = MAP / side;
   const coarse = side / 128;
   const whole = () => context.getImageData(0, 0, side, side);
-  const remember = () => {
-    past.push({ pixels: whole(), truth });
+  const remember = (stroke = true) => {
+    past.push({ pixels: whole(), truth, about, stroke });
     if (past.length > KEPT) past.shift();
   };
   const within = ({ x, y }, box) => box && x >= box.x && y >= box.y && x < box.x + box.w && y < box.y + box.h;
@@ -211,10 +209,11 @@ function easel(parent, side, settings, changed) {
     layer();
   });
 
-  function put(image, mask, forget) {
+  function put(image, mask, words, forget) {
     if (forget) past.length = 0;
-    else remember();
+    else remember(false);
     truth = mask;
+    about = words;
     marked = null;
     context.fillStyle = "white"; // behind a picture that lets light through
     context.fillRect(0, 0, side, side);
@@ -227,16 +226,20 @@ function easel(parent, side, settings, changed) {
   function back() {
     const last = past.pop();
     if (!last) return;
-    truth = last.truth;
+    ({ truth, about } = last);
     marked = null;
     context.putImageData(last.pixels, 0, 0);
     layer();
     changed();
   }
 
+  const touched = () => Boolean(past.at(-1)?.stroke);
   return {
     put,
     back,
+    touched,
+    undoable: () => past.length > 0,
+    says: () => about[Number(touched())],
     canvas: lower,
     layer: () => { marked = null; layer(); },
     truth: () => truth,

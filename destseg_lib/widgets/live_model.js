@@ -102,8 +102,9 @@ function meter(parent) {
   const limit = make("div", { class: "limit" }, make("span", {}, "threshold"));
   const bar = make("div", { class: "score", "aria-hidden": "true" }, filled, limit);
   const verdict = make("p", { class: "verdict", role: "status" });
-  parent.append(bar, verdict);
-  return (score, threshold, highest) => {
+  const details = make("p", { class: "hint" });
+  parent.append(make("div", { class: "judgement" }, verdict, details), bar);
+  const judge = (score, threshold, highest) => {
     const over = score > threshold;
     const along = (value) => `${Math.min(100, (100 * value) / highest)}%`;
     filled.style.width = along(score);
@@ -113,6 +114,8 @@ function meter(parent) {
     if (verdict.textContent !== says) verdict.textContent = says; // said when it changes
     return over;
   };
+  judge.says = (text) => { details.textContent = text; };
+  return judge;
 }
 
 const digitsOf = (highest) => (highest < 0.1 ? 4 : 3);
@@ -120,7 +123,7 @@ const digitsOf = (highest) => (highest < 0.1 ? 4 : 3);
 // What a threshold promises.
 function promise({ calibration }, threshold, highest) {
   const { pictures, fpr } = calibration;
-  return `The threshold ${fixed(threshold, digitsOf(highest))} is for a false-alarm rate of ${Number((100 * fpr).toPrecision(2))} %, found on ${pictures} good pictures with this very model.`;
+  return `The threshold ${fixed(threshold, digitsOf(highest))} is set so that about ${Number((100 * fpr).toPrecision(2))} % of good pictures are taken for defective; it comes from ${pictures} of them, judged by this very model.`;
 }
 
 function button(parent, text, act) {
@@ -132,9 +135,10 @@ function button(parent, text, act) {
 
 // Pictures that are dropped on a node.
 function onDrop(node, open) {
-  for (const kind of ["dragover", "drop"]) {
+  for (const kind of ["dragover", "dragleave", "drop"]) {
     node.addEventListener(kind, (event) => {
       event.preventDefault();
+      node.classList.toggle("dropping", kind === "dragover");
       if (kind === "drop") open(event.dataTransfer.files[0]);
     });
   }

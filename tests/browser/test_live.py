@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ from .pictures import as_file, quarters, turned
 from .test_book import AXE
 
 PAGE = "book/live.html"
-VIEWS = ["The model's map", "Distance product", "Level 1 alone", "Level 2 alone", "Level 3 alone"]
+VIEWS = ["Final map", "Distance product", "Level 1 alone", "Level 2 alone", "Level 3 alone"]
 
 
 @contextmanager
@@ -88,8 +89,10 @@ def test_a_painted_scratch_is_found_where_it_is_and_nothing_comes_from_outside(r
         x, y = map(int, shown["peak"].split(","))
         assert min(np.hypot(x - 40 - n, y - 50 - n / 2) for n in range(41)) <= 6
         assert seen.page.get_by_text("Defect found", exact=True).is_visible()
+        assert seen.page.get_by_text("A good example with your marks on it").is_visible()
         seen.page.get_by_role("button", name="Undo").click()
         assert not over(settled(seen.page))
+        assert seen.page.get_by_text("A good example. Paint on it").is_visible()
         assert checks.quiet(seen) == []
 
 
@@ -116,13 +119,14 @@ def test_another_part_loads_its_model_and_the_teacher_stays(category, served, br
         record = json.loads(build.RECORD.read_text(encoding="utf-8"))["categories"][category]
         assert float(shown["threshold"]) == pytest.approx(record["threshold"], abs=1e-5)
         for kind, measured in record["kinds"].items():
-            listed = f"{kind} ({100 * measured['found']:.0f} % found)" in honesty.inner_text()
+            shown_as = re.sub(r" of (\d)$", r", \1 pixels wide", kind)
+            listed = f"{shown_as} ({100 * measured['found']:.0f} %)" in honesty.inner_text()
             assert listed is (measured["found"] < 0.9), kind
         expected = build.shipped_answer(category)(painted(seen.page)).scores[0]
         assert float(shown["score"]) == pytest.approx(expected, abs=1e-3)
         assert {Path(one).name.split(".")[0] for one in set(seen.loaded) - before} == {category}
-        seen.page.get_by_role("button", name="A drawn defect").click()
-        seen.page.get_by_text("The white outline is the truth").wait_for()
+        seen.page.get_by_role("button", name="A ready-made defect").click()
+        seen.page.get_by_text("The white outline shows where it is").wait_for()
         assert checks.quiet(seen) == []
 
 
@@ -170,10 +174,10 @@ def test_a_file_may_be_dropped_on_the_picture(served, browser):
 
 def test_a_part_is_erased_and_moved(served, browser):
     with started(browser, served) as seen:
-        seen.page.get_by_role("button", name="A drawn defect").click()
+        seen.page.get_by_role("button", name="A ready-made defect").click()
         settled(seen.page)
         before = painted(seen.page).astype(int)
-        seen.page.get_by_role("radio", name="erase").check()
+        seen.page.get_by_role("radio", name="remove").check()
         drag(seen.page, (40, 40), (60, 55), (70, 60))
         settled(seen.page)
         erased = np.abs(painted(seen.page) - before).max(axis=2) > 0
@@ -294,4 +298,7 @@ def test_a_missing_file_is_named(served, browser):
     page.get_by_role("button", name="Start").click()
     page.get_by_text("teacher.onnx.1.js could not be loaded").wait_for()
     assert page.get_by_alt_text("A recording").is_visible()
+    page.unroute("**/teacher.onnx.1.js")
+    page.get_by_role("button", name="Try again").click()
+    page.locator("[data-value=score]:not(:empty)").wait_for(timeout=60_000)
     page.close()
