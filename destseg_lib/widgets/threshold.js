@@ -1,7 +1,8 @@
 // ThresholdExplorer: one threshold, its outline, its four counts, and its place on three curves.
 
 function render({ model, el }) {
-  const { colours, images, scores, regions, width, height, low, high, names } = model.get("data");
+  const data = model.get("data");
+  const { colours, images, scores, regions, width, height, low, high, names, folded } = data;
   const box = frame(el, model, "ThresholdExplorer");
   const size = width * height;
   const palette = bytes(colours);
@@ -54,6 +55,11 @@ function render({ model, el }) {
     tn: "true negatives", recall: "recall", fpr: "false-positive rate", precision: "precision",
     overlap: "mean overlap",
   });
+  if (folded) {
+    const more = make("details", {}, make("summary", {}, "Curves and counts"));
+    more.append(box.plots, box.lastElementChild);
+    box.append(more);
+  }
 
   const outlined = (n, t) => {
     const flagged = (x, y) =>

@@ -47,8 +47,12 @@ class ThresholdExplorer(Element):
         masks: ArrayLike,
         names: Sequence[str] | None = None,
         level: int = 128,
+        *,
+        folded: bool = False,
     ) -> None:
         """Take N images (N, H, W, 3) of uint8, their maps and their masks, (N, H, W) each.
+
+        Folded, the curves and counts are shown once the reader asks for them.
 
         Raises:
             DeSTSegError: shapes or names disagree, values are not finite, or there are no faulty
@@ -83,6 +87,7 @@ class ThresholdExplorer(Element):
             "low": self._low,
             "high": self._high,
             "names": titles(names, len(stack)),
+            "folded": folded,
         }
         super().__init__(data, [(t,) for t in (0, 60, 128, 201, TOP)], level=level)
 

@@ -212,7 +212,7 @@ def driven(page: Page, element: Locator, checks: list[dict[str, Any]]) -> list[s
 def shown(element: Locator) -> dict[str, str]:
     """The values that an element displays."""
     return {
-        str(output.get_attribute("data-value")): output.inner_text().strip()
+        str(output.get_attribute("data-value")): (output.text_content() or "").strip()
         for output in element.locator("[data-value]").all()
     }
 

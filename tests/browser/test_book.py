@@ -76,3 +76,14 @@ def test_a_choice_in_a_quiz_says_why_by_mouse_and_by_keys(root: str, browser: Br
             seen.page.keyboard.press("ArrowDown")
         shown = [reason.inner_text() for reason in reasons.all() if reason.is_visible()]
         assert [text[:8] for text in shown] == ["✓ Right."]
+
+
+def test_the_landing_page_shows_curves_and_counts_to_those_who_ask(root: str, browser: Browser):
+    with checks.visit(browser, f"{root}book/index.html", root) as seen:
+        element = seen.page.locator('[data-element="ThresholdExplorer"]')
+        element.scroll_into_view_if_needed()
+        assert element.locator("canvas").first.is_visible()
+        assert not element.locator(".plots, .values").first.is_visible()
+        element.locator("summary").press("Enter")
+        for part in (".plots", ".values"):
+            assert element.locator(part).is_visible()
