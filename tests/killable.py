@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import torch
+import torch._dynamo  # the first optimiser imports it, for more than a second in every fork
 
 from destseg_lib import cli, training
 from destseg_lib.evaluation import browser

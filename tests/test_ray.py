@@ -105,6 +105,14 @@ def children(name: str, of: int | None = None) -> list[psutil.Process]:
     return found
 
 
+def lives(process: psutil.Process) -> bool:
+    """Whether it still runs: a zombie has ended, only nobody has asked how."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 @contextmanager
 def killer() -> Iterator[list[int]]:
     """Kills the first worker that is seen in the middle of a run; its process id is told."""
@@ -186,6 +194,7 @@ def test_a_killed_driver_goes_on_with_what_is_missing(study, file, alone, tmp_pa
     assert timeless(records) == timeless(alone)
     assert read_records(study, tmp_path) == records
     # Ray ends what belonged to the killed driver.
-    _, alive = psutil.wait_procs(left_behind, timeout=60)
-    # A zombie has ended; only nobody has asked how.
-    assert [p for p in alive if p.is_running() and p.status() != psutil.STATUS_ZOMBIE] == []
+    deadline = time.monotonic() + 60
+    while alive := [process for process in left_behind if lives(process)]:
+        assert time.monotonic() < deadline, alive
+        time.sleep(0.1)
