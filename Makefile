@@ -17,8 +17,6 @@ unexport MPLBACKEND
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 # A worker that dies ends the run: xdist would wait for its file for ever (found with 3.8).
 BESIDE := -n $(JOBS) --maxprocesses 8 --max-worker-restart 0 --no-loadscope-reorder
-# A browser waits most of the time, for animations and for pages to come to rest.
-TWICE := $(shell echo $$(( 2 * $(JOBS) )))
 # Processes beside each other compute on one thread each: on two, each waits for the other's.
 ONE_EACH := OMP_NUM_THREADS=1
 # The book's example is trained on half of the cores, with a stated number of threads so that it
@@ -119,7 +117,7 @@ page: live ## build one page and look at it: PAGE=book/02_measuring
 	$(OFFLINE) $(PY) tools/book/preview.py $(PAGE)
 
 browser: $(STAMP) ## open every built page in a headless Chromium and play with it (after book)
-	$(OFFLINE) $(ONE_EACH) $(PY) -m pytest $(BESIDE) -n $(TWICE) tests/browser
+	$(OFFLINE) $(ONE_EACH) $(PY) -m pytest $(BESIDE) tests/browser
 
 links: $(STAMP) ## ask every address that the built book links to (needs a network)
 	$(PY) tools/book/check_links.py

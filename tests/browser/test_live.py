@@ -185,7 +185,7 @@ def test_a_part_is_erased_and_moved(served, browser):
         erased[40:60, 40:70] = False
         assert not erased.any()
         seen.page.get_by_role("button", name="Undo").click()
-        seen.page.get_by_role("radio", name="move").check()
+        seen.page.get_by_role("radio", name="move", exact=True).check()
         drag(seen.page, (40, 40), (60, 55), (70, 60))
         drag(seen.page, (50, 50), (60, 60), (70, 80))
         settled(seen.page)
