@@ -69,8 +69,10 @@ quick: $(STAMP) ## run the unit tests that are not marked slow
 unit: $(STAMP) ## run the unit tests (pytest), cut off from the network: THOROUGH=1 adds minutes of cases
 	$(OFFLINE) $(ONE_EACH) $(PY) -m pytest $(BESIDE) --dist loadfile tests
 
-notebooks: $(STAMP) ## run every notebook of the book, outputs checked where a cell asks for it (nbval)
-	$(OFFLINE) $(ONE_EACH) $(PY) -m pytest $(BESIDE) --maxprocesses 4 --dist loadfile --nbval-lax --nbval-current-env book
+NBVAL := --nbval-lax --nbval-current-env $(if $(EXECUTED),--executed $(EXECUTED))
+
+notebooks: $(STAMP) ## run every notebook of the book, outputs checked (nbval); EXECUTED=_build/executed takes those of make book
+	$(OFFLINE) $(ONE_EACH) $(PY) -m pytest $(BESIDE) --maxprocesses 4 --dist loadfile $(NBVAL) book
 
 # One loop, so that the time of each stage is known wherever the tests run.
 test: ## lint, types, unit tests and notebooks, with the time of each

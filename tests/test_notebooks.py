@@ -262,3 +262,53 @@ def test_elsewhere_the_first_cell_installs_nothing(project, bare):
     refused = python_runs(sys.executable, "-c", stale, env=here)
     assert refused.returncode == 1
     assert "Take both from the same copy of the project" in refused.stderr
+
+
+def change_printed(notebook: dict) -> None:
+    cell(notebook, "checked")["outputs"][0]["text"] = ["2\n"]
+
+
+def print_less(notebook: dict) -> None:
+    cell(notebook, "checked")["outputs"] = []
+
+
+def fail(notebook: dict) -> None:
+    error = {"ename": "ValueError", "evalue": "no", "traceback": ["ValueError: no"]}
+    cell(notebook, "try")["outputs"] = [{"output_type": "error", **error}]
+
+
+def change_source(notebook: dict) -> None:
+    cell(notebook, "try")["source"] = ["x = 3"]
+
+
+def leave_out(notebook: dict) -> None:
+    notebook["cells"].remove(cell(notebook, "try"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda notebook: None, "3 passed"),
+        (change_printed, "Cell outputs differ"),
+        (print_less, "Missing output fields"),
+        (fail, "Cell execution caused an exception"),
+        (change_source, "was executed without this cell; run 'make book' again"),
+        (leave_out, "was executed without this cell; run 'make book' again"),
+        (None, "does not exist; run 'make book' first"),
+    ],
+)
+def test_executed_notebooks_are_compared_as_nbval_compares_its_own(project, change, message):
+    shutil.copy(ROOT / "book" / "conftest.py", project / "book")
+    (project / "results").mkdir()
+    (project / "results" / "chapters.json").write_text("{}", encoding="utf-8")
+    if change:
+        notebook = load(project)
+        change(notebook)
+        cell(notebook, "checked")["execution_count"] = 1
+        executed = project / "executed" / "book" / "one.ipynb"
+        executed.parent.mkdir(parents=True)
+        executed.write_text(json.dumps(notebook), encoding="utf-8")
+    options = ("-q", "-p", "no:xdist", "--nbval-lax", "--nbval-current-env", "--executed=executed")
+    done = python_runs(sys.executable, "-m", "pytest", *options, "book", cwd=project)
+    assert message in done.stdout
+    assert (done.returncode == 0) == (message == "3 passed")

@@ -6,6 +6,7 @@ They are functions of a page and its address, so that the tests can also show th
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -168,23 +169,38 @@ def states(page: Page) -> dict[str, Any]:
 
 
 def alive(page: Page) -> list[str]:
-    """Every interactive, at five settings reached by mouse and keyboard, shows Python's values."""
-    models = states(page)
-    views = [
-        json.loads(text)["model_id"]
-        for text in page.locator(
-            'script[type="application/vnd.jupyter.widget-view+json"]'
-        ).all_text_contents()
-    ]
-    ours = [models[view] for view in views if "checks" in models.get(view, {})]
+    """Every interactive of the page has come to life."""
+    models, views = states(page), shown_models(page)
     found = [f"a widget has no state: {view}" for view in views if view not in models]
-    # The live page has its own tests: it loads nothing before it is asked to.
-    elements = page.locator(".destseg[data-element]:not([data-live] *)")
-    if elements.count() != len(ours):
-        return [*found, f"{elements.count()} of {len(ours)} interactives are alive"]
-    for number, state in enumerate(ours):
-        found += driven(page, elements.nth(number), state["checks"])
+    wanted, drawn = len(ours(page)), elements(page).count()
+    return found if drawn == wanted else [*found, f"{drawn} of {wanted} interactives are alive"]
+
+
+def answers(page: Page) -> list[str]:
+    """Every interactive, at five settings reached by mouse and keyboard, shows Python's values."""
+    if found := alive(page):
+        return found
+    for number, state in enumerate(ours(page)):
+        found += driven(page, elements(page).nth(number), state["checks"])
     return found
+
+
+def shown_models(page: Page) -> list[str]:
+    """The ids of the widgets that the page shows, in its order."""
+    scripts = page.locator('script[type="application/vnd.jupyter.widget-view+json"]')
+    return [json.loads(text)["model_id"] for text in scripts.all_text_contents()]
+
+
+def ours(page: Page) -> list[Any]:
+    """The states of the interactives that say what they must show."""
+    models = states(page)
+    found = [models.get(view, {}) for view in shown_models(page)]
+    return [state for state in found if "checks" in state]
+
+
+def elements(page: Page) -> Locator:
+    """The interactives; the live page has its own tests: it loads nothing before it is asked to."""
+    return page.locator(".destseg[data-element]:not([data-live] *)")
 
 
 def driven(page: Page, element: Locator, checks: list[dict[str, Any]]) -> list[str]:
@@ -246,12 +262,17 @@ def brought_to(page: Page, element: Locator, name: str, target: Any, by_mouse: b
     control.focus()
     if not by_mouse:
         control.press("End" if float(target) - low > (high - low) / 2 else "Home")
-    for _ in range(400):
+    for _ in range(40):
         left = round((float(target) - float(control.input_value())) / step)
         if not left:
             break
-        for _ in range(min(abs(left), 20)):
-            control.press("ArrowRight" if left > 0 else "ArrowLeft")
+        # A page's key moves by about a tenth of the way: never past the target.
+        leap = math.ceil((high - low) / 10 / step)
+        keys, times = ("ArrowRight", "ArrowLeft"), abs(left)
+        if times > 2 * leap:
+            keys, times = ("PageUp", "PageDown"), times // leap - 1
+        for _ in range(times):
+            control.press(keys[left < 0])
     return clicked
 
 

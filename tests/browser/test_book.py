@@ -16,17 +16,25 @@ PAGES = check_book.pages()
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_is_whole_alone_and_alive(name: str, root: str, browser: Browser, html: Path):
+def test_a_page_from_disk_is_whole_and_answers_to_mouse_and_keyboard(
+    name: str, browser: Browser, html: Path
+):
+    root = html.as_uri() + "/"
     with checks.visit(browser, f"{root}{name}.html", root) as seen:
         assert checks.quiet(seen) == []
         assert checks.light_enough(seen, html, root) == []
-        assert checks.alive(seen.page) == []
+        assert checks.answers(seen.page) == []
         assert checks.quiet(seen) == [], "after it was played with"
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_can_be_read_by_everyone(name: str, served: str, browser: Browser):
+def test_a_page_by_http_is_whole_and_can_be_read_by_everyone(
+    name: str, served: str, browser: Browser, html: Path
+):
     with checks.visit(browser, f"{served}{name}.html", served) as seen:
+        assert checks.quiet(seen) == []
+        assert checks.light_enough(seen, html, served) == []
+        assert checks.alive(seen.page) == []
         assert checks.described(seen.page) == []
         assert checks.accessible(seen.page, AXE) == []
 

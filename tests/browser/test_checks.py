@@ -88,7 +88,7 @@ def stale(state: dict) -> None:
 def test_an_interactive_that_is_dead_or_wrong_is_noticed(spoiled, browser, change, message):
     address, root, _ = spoiled(in_state(change))
     with checks.visit(browser, address, root) as seen:
-        assert message in "\n".join(checks.alive(seen.page))
+        assert message in "\n".join(checks.answers(seen.page))
 
 
 HEAD_END = "</head>"

@@ -73,7 +73,7 @@ def test_an_element_shows_what_python_computes(name, tmp_path, browser: Browser)
     root = tmp_path.as_uri() + "/"
     with checks.visit(browser, address, root) as seen:
         assert checks.states(seen.page)
-        assert checks.alive(seen.page) == []
+        assert checks.answers(seen.page) == []
         assert checks.quiet(seen) == []
         assert checks.described(seen.page) == []
         assert checks.accessible(seen.page, AXE) == []
@@ -158,7 +158,7 @@ def test_a_reader_s_own_model_is_painted_on_in_a_notebook(tmp_path, browser: Bro
         assert float(before["score"]) == pytest.approx(expected, abs=1e-3)
         live.drag(page, *((40 + n, 50 + n / 2) for n in range(0, 41, 2)))
         assert live.over(live.settled(page))
-        assert page.get_by_text("found on 40 good pictures with this very model").is_visible()
+        assert page.get_by_text("it comes from 40 of them, judged by this very model").is_visible()
         assert page.locator("select").count() == 1, "one part, so only the maps are chosen among"
         assert checks.quiet(seen) == []
         assert checks.described(page) == []

@@ -55,7 +55,7 @@ def look(html: Path, page: str, out: Path) -> list[str]:
                 seen.page.screenshot(path=out / f"{name}.png", full_page=True)
                 wrong = checks.fits(seen.page) + checks.accessible(seen.page, axe)
                 if name == "desk":
-                    wrong += checks.described(seen.page) + checks.alive(seen.page)
+                    wrong += checks.described(seen.page) + checks.answers(seen.page)
                     wrong += checks.quiet(seen) + checks.light_enough(seen, html, root)
                 if dark:
                     wrong += checks.dark_enough(seen.page)
