@@ -138,15 +138,18 @@ gpu: $(STAMP) ## check and time the GPU, then the paper's recipe on it: ARGS="--
 	$(PY) benchmarks/gpu.py $(ARGS)
 
 assignments: $(STAMP) ## write the assignments that a secret makes into OUT=assigned: SECRET=FILE
+	$(if $(SECRET),,$(error Name the file of your secret: make assignments SECRET=~/course.secret))
 	$(PY) tools/assignments/write.py --secret "$(SECRET)" --out "$(or $(OUT),assigned)"
 
-grade: $(STAMP) ## grade what was handed in: DIR=folder ROSTER=csv, UNSAFE=1 where a limit is missing
-	$(PY) tools/assignments/grade.py --dir "$(DIR)" --roster "$(ROSTER)" $(if $(UNSAFE),--unsafe)
+grade: $(STAMP) ## grade what was handed in: DIR=folder ROSTER=csv, ONLY="metrics cosine", GRADER=assigned/grader, OUT=marks
+	$(if $(and $(DIR),$(ROSTER)),,$(error Name what was handed in and the roster: make grade DIR=handed_in ROSTER=roster.csv))
+	$(PY) tools/assignments/grade.py --dir "$(DIR)" --roster "$(ROSTER)" --grader "$(or $(GRADER),assigned/grader)" \
+	  --out "$(or $(OUT),marks)" $(if $(ONLY),--only $(ONLY)) $(if $(UNSAFE),--unsafe)
 
 check-grading: $(STAMP) ## grade a class of thirty, hostile submissions among them, and write the record
 	$(PY) tools/assignments/check_grading.py --json results/grading/thirty.json
 
-handout: $(STAMP) ## the chapters without solutions into OUT=handout; KEEP=02_measuring keeps its own, PAGES=1 builds pages
+handout: $(STAMP) ## the chapters without solutions into OUT=handout; KEEP="02_measuring" keeps theirs, PAGES=1 builds pages
 	$(PY) tools/assignments/handout.py --out "$(or $(OUT),handout)" $(if $(PAGES),--book) --keep $(KEEP)
 
 constraints: $(STAMP) ## write constraints.txt from what .venv holds now

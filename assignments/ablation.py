@@ -12,9 +12,11 @@ CATEGORIES = ("component", "connector", "fabric", "metal", "nut", "tablet", "woo
 def draw(rng: np.random.Generator) -> dict[str, Any]:
     """The seeds, the metric and the two categories of which a study uses at least one."""
     first = int(rng.integers(100, 1000))
+    categories = sorted(rng.choice(CATEGORIES, 2, replace=False).tolist())
     return {
         "seeds": str([first, first + 1, first + 2]),
-        "categories": " and ".join(sorted(rng.choice(CATEGORIES, 2, replace=False).tolist())),
+        "categories": " and ".join(categories),
+        "category": categories[0],
         "metric": str(rng.choice(["image_auroc", "pixel_ap", "aupro", "iap"])),
     }
 

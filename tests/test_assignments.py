@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
+import assignment as assignment_module
 import pytest
-from assignment import NAMES, make_assignment, read_secret
+from assignment import NAMES, SOURCES, make_assignment, read_secret
 from enforcement import enforced
-from handout import BOOK, build_handout, write_handout
+from handout import BOOK, build_handout, leave_out_pages, write_handout
 from judge import judge_notebook, read_assignment
 from otter.test_files.ok_test import OKTestFile
 from sandbox import Limits
@@ -129,8 +131,12 @@ def points(assigned: Path, name: str, path: Path, confined: bool, student="1/Ann
     assignment = read_assignment(assigned / "grader" / f"{name}.json")
     mark = judge_notebook(assignment, student, path, Limits(), confined=confined)
     assert mark.seconds < 15
-    assert mark.possible == 10
     return mark.points
+
+
+def all_points(assigned: Path, name: str) -> int:
+    assignment = read_assignment(assigned / "grader" / f"{name}.json")
+    return sum(part.points for part in assignment.parts("1/Ann"))
 
 
 def changed(path: Path, old: str, new: str, out: Path) -> Path:
@@ -147,9 +153,9 @@ def changed(path: Path, old: str, new: str, out: Path) -> Path:
 
 @pytest.mark.parametrize("name", CODED)
 def test_the_solution_gets_full_marks_and_an_untouched_copy_none(assigned, confined, name):
-    notebook = f"{name}.ipynb"
-    assert points(assigned, name, assigned / "solutions" / notebook, confined) == 10
-    assert points(assigned, name, assigned / "solutions" / notebook, confined, "2/Bob") == 10
+    notebook, whole = f"{name}.ipynb", all_points(assigned, name)
+    assert points(assigned, name, assigned / "solutions" / notebook, confined) == whole
+    assert points(assigned, name, assigned / "solutions" / notebook, confined, "2/Bob") == whole
     assert points(assigned, name, assigned / "students" / notebook, confined) == 0
 
 
@@ -162,7 +168,7 @@ def test_a_wrong_answer_loses_its_points_and_no_others(
 ):
     solution = assigned / "solutions" / f"{name}.ipynb"
     wrong = changed(solution, old, new, tmp_path / "wrong.ipynb")
-    assert points(assigned, name, wrong, confined) == 10 - lost
+    assert points(assigned, name, wrong, confined) == all_points(assigned, name) - lost
 
 
 @pytest.mark.parametrize("name", CODED)
@@ -176,7 +182,7 @@ def test_the_librarys_answers_are_wrong(assigned, confined, tmp_path, name):
 def test_another_secrets_solution_loses_at_least_half(assigned, confined, tmp_path, name):
     write_assignments(b"the secret of another class", tmp_path, (name,))
     other = tmp_path / "solutions" / f"{name}.ipynb"
-    assert points(assigned, name, other, confined) <= 5
+    assert points(assigned, name, other, confined) <= all_points(assigned, name) / 2
 
 
 def test_the_same_secret_gives_the_same_bytes_and_another_does_not(assigned, tmp_path):
@@ -219,6 +225,36 @@ def test_nothing_that_is_handed_out_holds_a_solution_or_the_key(assigned):
         assert SECRET.decode() not in text + (assigned / "grader" / f"{name}.json").read_text()
 
 
+def test_a_notebook_says_of_which_set_it_is_and_not_with_which_key(assigned):
+    for name in NAMES:
+        assignment = make_assignment(name, SECRET)
+        for kind in ("students", "solutions"):
+            notebook = json.loads((assigned / kind / f"{name}.ipynb").read_text())
+            assert notebook["metadata"]["destseg"] == {"assignment": name, "made": assignment.made}
+        assert assignment.made != make_assignment(name, b"the secret of another class").made
+        assert assignment.made not in assignment.key.hex()
+
+
+def test_an_ablation_begins_as_a_chapter_does_and_tests_nothing(assigned):
+    cells = json.loads((assigned / "students" / "ablation.ipynb").read_text())["cells"]
+    text = ["".join(cell["source"]) for cell in cells]
+    assert "pip" in text[0] and "destseg_lib" in text[0]
+    assert "otter" not in "".join(text)
+    assert "autograder" not in "".join(text)
+
+
+def test_points_are_those_that_were_handed_out(assigned, tmp_path, monkeypatch):
+    changed_text = (SOURCES / "metrics.py").read_text().replace('corner", 1', 'corner", 5')
+    assert changed_text.count(", 5, ((corners,),))") == 1
+    monkeypatch.setattr(assignment_module, "SOURCES", tmp_path)
+    (tmp_path / "metrics.py").write_text(changed_text)
+    (tmp_path / "metrics.md").write_text((SOURCES / "metrics.md").read_text())
+    assert all_points(assigned, "metrics") == 10
+    newly_made = make_assignment("metrics", SECRET)
+    assert sum(part.points for part in newly_made.parts("1/Ann")) == 14
+    assert "14 points." in newly_made.cells[0].source
+
+
 def test_two_students_have_other_inputs():
     assignment = make_assignment("perlin", SECRET)
     first, again, other = (assignment.parts(who)[0].calls[0][0] for who in ("a", "a", "b"))
@@ -230,7 +266,7 @@ def test_a_secret_must_be_one(tmp_path):
     (tmp_path / "short").write_text("1234\n")
     with pytest.raises(DeSTSegError, match="a secret has 16 or more"):
         read_secret(tmp_path / "short")
-    with pytest.raises(DeSTSegError, match="name your secret's file"):
+    with pytest.raises(DeSTSegError, match=r"absent is no file\. Name the file of your secret"):
         read_secret(tmp_path / "absent")
 
 
@@ -242,14 +278,53 @@ def test_other_peoples_files_are_not_written_over(tmp_path):
 
 
 def test_chapters_are_handed_out_without_solutions_unless_they_are_kept(tmp_path):
-    removed = write_handout(tmp_path, ["02_measuring"])
+    removed = write_handout(tmp_path, ["02_measuring", "11_your_photographs"])
+    all_removed = write_handout(tmp_path / "all", [])
     assert removed > 10
+    # Two of these are words in the exercise's own cell.
+    assert all_removed - removed == solutions_in(BOOK / "02_measuring.ipynb") + solutions_in(
+        BOOK / "11_your_photographs.ipynb"
+    )
+    assert solutions_in(BOOK / "11_your_photographs.ipynb") >= 4
     for path in sorted(BOOK.glob("*.ipynb")):
-        cells = json.loads((tmp_path / path.name).read_text())["cells"]
-        solutions = [c for c in cells if "solution" in c["metadata"].get("tags", [])]
-        assert bool(solutions) == (path.stem == "02_measuring")
-        text = "".join("".join(c["source"]) for c in cells)
-        assert path.stem == "02_measuring" or "<summary>Answer" not in text
+        kept = path.stem in ("02_measuring", "11_your_photographs")
+        assert bool(solutions_in(tmp_path / path.name)) == kept
+        assert solutions_in(tmp_path / "all" / path.name) == 0
+
+
+def solutions_in(path: Path) -> int:
+    """Cells that are solutions, and solutions in words."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    tagged = [cell for cell in cells if "solution" in cell["metadata"].get("tags", [])]
+    words = "".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
+    return (
+        len(tagged)
+        + words.count("<summary>Answer</summary>")
+        + words.count("<summary>Solution</summary>")
+    )
+
+
+def test_a_link_to_the_published_chapter_is_not_handed_out(tmp_path):
+    (tmp_path / "book").mkdir()
+    notebook = json.loads((BOOK / "02_measuring.ipynb").read_text(encoding="utf-8"))
+    link = {"cell_type": "markdown", "id": "colab", "metadata": {}, "source": ["[Colab](https)"]}
+    notebook["cells"].insert(1, link)
+    (tmp_path / "book" / "one.ipynb").write_text(json.dumps(notebook), encoding="utf-8")
+    for keep in ([], ["one"]):
+        write_handout(tmp_path / "out", keep, tmp_path / "book")
+        assert "[Colab](https)" not in (tmp_path / "out" / "one.ipynb").read_text()
+
+
+def test_pages_for_instructors_are_not_handed_out(tmp_path):
+    shutil.copytree(BOOK, tmp_path / "book", ignore=shutil.ignore_patterns("*.ipynb", "static"))
+    leave_out_pages(tmp_path / "book", BOOK.parent / "_toc.yml", tmp_path / "_toc.yml")
+    contents = (tmp_path / "_toc.yml").read_text()
+    assert "book/notation" in contents
+    for name in ("instructor", "questions"):
+        assert name not in contents
+        assert not (tmp_path / "book" / f"{name}.md").exists()
+        assert f"({name}.md" not in (tmp_path / "book" / "how_to_use.md").read_text()
+    assert "The instructor's guide has" in (tmp_path / "book" / "how_to_use.md").read_text()
     with pytest.raises(DeSTSegError, match="no chapter '2'"):
         write_handout(tmp_path, ["2"])
 

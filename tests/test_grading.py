@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import json
 import socket
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -17,8 +18,9 @@ import enforcement
 import grade
 import psutil
 import pytest
-from assignment import make_assignment
-from grade import Student, grade_class, read_roster, write_marks
+from assignment import Assignment, make_assignment
+from grade import grade_class, look_through, read_grader, write_marks
+from handed_in import Student, read_roster
 from judge import Mark, judge_notebook
 from sandbox import MIB, Limits
 from study_folder import judge_study
@@ -34,11 +36,13 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[1]
 SECRET = b"the secret of these tests"
 LIMITS = Limits(seconds=5)
+# To the time that a cell is given; the end comes from outside.
+DEAF = "import signal, time\nsignal.signal(signal.SIGALRM, signal.SIG_IGN)\n"
 MANY_FILES = "for k in range(8):\n    open(str(k), 'wb').write(bytes(2**20 - 1))"
 LOOSE = Limits(seconds=20, memory=2048 * MIB, processes=64, file=16 * MIB, space=32 * MIB)
 # A cell, the one limit that is stricter than LOOSE, and what the feedback says.
 BREAKS = {
-    "takes too long": ("import time\ntime.sleep(7)", {"seconds": 5}, "longer than 5 seconds"),
+    "takes too long": (f"{DEAF}time.sleep(7)", {"seconds": 5}, "longer than 5 seconds"),
     "forks": (enforcement.forking(30, 2), {"processes": 16}, "BlockingIOError"),
     "needs much memory": ("held = bytes(350 * 2**20)", {"memory": 300 * MIB}, "MemoryError"),
     "needs much memory in many processes": (
@@ -158,10 +162,12 @@ def test_the_environment_holds_nothing_of_the_instructors(handed_in, assigned, m
     ("cell", "says"),
     [
         ("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)", "SIGSEGV"),
-        ("import os\nos._exit(3)", "without an answer"),
-        ("import os\nos._exit(0)", "no readable answer"),
-        ("while True: pass", "longer than 5 seconds"),
-        ("import os\nos.write(3, b'[' * 10**5)\nos._exit(0)", "no readable answer"),
+        ("import os\nos._exit(3)", "ended with an error. It was in code cell"),
+        ("import os\nos._exit(0)", "ended by itself. It was in code cell"),
+        (f"{DEAF}while True: pass", "longer than 5 seconds. It was in code cell"),
+        ("import os\nos.write(3, b'[' * 10**5)\nos._exit(0)", "ended by itself. It was in code"),
+        ("import os\nos.write(3, b'[1]\\n{}\\n')\nos._exit(0)", "ended by itself. It was in code"),
+        ("def ease(t):\n while True: pass", "ease, values between 0 and 1: stopped after"),
         ("def ease(t): return {'a': 1}", "ease, values between 0 and 1: TypeError"),
         ("def ease(t): raise SystemExit('bye')", "ease, values between 0 and 1: SystemExit: bye"),
     ],
@@ -170,6 +176,37 @@ def test_a_program_that_does_not_answer_gets_a_reason(handed_in, assigned, cell,
     mark = judged(hand_in(handed_in, assigned, cell))
     assert says in all_of(mark)
     assert mark.points <= 4
+
+
+@pytest.mark.parametrize(
+    ("cell", "says"),
+    [
+        ("while True: pass", "code cell 14: stopped after 2."),
+        ("while True:\n try:\n  while True: pass\n except Exception: pass", "stopped after 2."),
+        ("import sys\nsys.exit(1)", "code cell 14: SystemExit: 1"),
+        ("open('/somewhere/of mine/else/data.csv')", "No such file or directory: 'data.csv'"),
+        ("1 / 0", "code cell 14: ZeroDivisionError: division by zero"),
+    ],
+)
+def test_a_late_cell_that_fails_costs_nothing_else_and_is_named_first(
+    handed_in, assigned, cell, says
+):
+    mark = judged(hand_in(handed_in, assigned, cell))
+    assert says in mark.feedback[0]
+    assert mark.points == 10
+
+
+def test_a_wrong_value_is_said_with_the_call_that_gave_it(handed_in, assigned):
+    mark = judged(hand_in(handed_in, assigned, "def damage(values): return values * 0"))
+    assert "a wrong value from damage(an array of shape" in all_of(mark)
+    assert mark.points == 8
+
+
+def test_what_was_answered_before_the_end_counts(handed_in, assigned):
+    cell = "import os\ndef blend(*_): os._exit(0)"
+    mark = judged(hand_in(handed_in, assigned, cell))
+    assert "It was in a call of blend; what it had answered before counts." in mark.feedback[0]
+    assert mark.points == 8
 
 
 @pytest.mark.parametrize("text", [b"", b"{}", b"\xff\xfe", b"[" * 10**5, b'{"cells": [1]}'])
@@ -188,12 +225,16 @@ def test_a_link_to_the_solution_is_not_followed(handed_in, assigned):
 # The class
 
 
+def of_the_class(tmp_path: Path, assigned: Path) -> tuple[list[Student], list[Assignment]]:
+    return read_roster(tmp_path / "roster.csv"), read_grader(assigned / "grader")
+
+
 def test_a_class_gets_a_csv_and_feedback_and_ann_is_not_touched_by_eve(
     handed_in, assigned, tmp_path
 ):
     victim = handed_in / "ann" / "perlin.ipynb"
     hand_in(handed_in, assigned, f"del ease, blend\nopen({str(victim)!r}, 'w').write('mine')")
-    marks = grade_class(handed_in, tmp_path / "roster.csv", assigned / "grader", LIMITS)
+    marks = grade_class(handed_in, *of_the_class(tmp_path, assigned), LIMITS)
     write_marks(marks, tmp_path / "marks")
     rows = list(csv.DictReader((tmp_path / "marks" / "marks.csv").open()))
     assert [(row["id"], row["perlin"]) for row in rows] == [("ann", "10"), ("eve", "2")]
@@ -206,7 +247,7 @@ def test_without_a_sandbox_a_changed_file_stops_the_grading(handed_in, assigned,
     victim = handed_in / "ann" / "perlin.ipynb"
     hand_in(handed_in, assigned, f"open({str(victim)!r}, 'w').write('mine')")
     with pytest.raises(DeSTSegError, match=r"ann/perlin\.ipynb changed while eve's perlin ran"):
-        grade_class(handed_in, tmp_path / "roster.csv", assigned / "grader", LIMITS, confined=False)
+        grade_class(handed_in, *of_the_class(tmp_path, assigned), LIMITS, confined=False)
 
 
 def test_a_missing_limit_is_printed_and_refused_unless_asked_for(monkeypatch, capsys):
@@ -230,7 +271,11 @@ def test_without_namespaces_most_limits_are_missing():
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("name\nAnn\n", "needs the columns id and name"),
+        ("name\nAnn\n", "has no column 'id'"),
+        ("", "has no column 'id'"),
+        ("id;name\nann;Ann\n", "must name the columns id and name, parted by commas"),
+        ("id,name\nann\n", "line 2: there is no id or no name"),
+        ("id,name\n\n", "has no student"),
         ("id,name\n../ann,Ann\n", "must be there once"),
         ("id,name\nann,Ann\nann,Bob\n", "must be there once"),
     ],
@@ -239,6 +284,84 @@ def test_a_roster_that_is_none_is_refused(tmp_path, text, says):
     (tmp_path / "roster.csv").write_text(text)
     with pytest.raises(DeSTSegError, match=says):
         read_roster(tmp_path / "roster.csv")
+
+
+def test_a_roster_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(DeSTSegError, match="Name the roster, a CSV file"):
+        read_roster(tmp_path / "roster.csv")
+
+
+def test_what_lies_where_it_is_not_looked_for_is_named(handed_in, assigned, tmp_path):
+    solution = (handed_in / "ann" / "perlin.ipynb").read_bytes()
+    for place in ("eve/perlin (1).ipynb", "eve/Perlin.ipynb", "Ann/perlin.ipynb", "x/perlin.ipynb"):
+        (handed_in / place).parent.mkdir(exist_ok=True)
+        (handed_in / place).write_bytes(solution)
+    (handed_in / "eve" / "notes.ipynb").write_bytes(solution)
+    remarks = look_through(handed_in, *of_the_class(tmp_path, assigned))
+    assert remarks == {
+        "": [
+            "Ann is no id of the roster: rename it to ann.",
+            "x is no id of the roster: add the student or leave it out.",
+        ],
+        "ann": [],
+        "eve": [
+            "Perlin.ipynb was not graded: its name must be perlin.ipynb.",
+            "perlin (1).ipynb was not graded: its name must be perlin.ipynb.",
+        ],
+    }
+    write_marks({Student("eve", "Eve E"): {}}, tmp_path / "marks", remarks)
+    assert remarks["eve"][1] in (tmp_path / "marks" / "feedback" / "eve.md").read_text()
+    (handed_in / "ann" / "perlin.ipynb").unlink()
+    remarks = look_through(handed_in, *of_the_class(tmp_path, assigned))
+    assert "perlin: nobody handed in perlin.ipynb." in remarks[""][-1]
+
+
+def test_a_notebook_of_another_class_is_named_and_a_whole_class_of_them_refused(
+    handed_in, assigned, tmp_path
+):
+    write_assignments(b"the secret of another class", tmp_path / "other", ("perlin",))
+    other = (tmp_path / "other" / "solutions" / "perlin.ipynb").read_bytes()
+    (handed_in / "eve" / "perlin.ipynb").write_bytes(other)
+    remarks = look_through(handed_in, *of_the_class(tmp_path, assigned))
+    assert remarks["eve"] == [
+        "perlin.ipynb was made for another class: its numbers are not those asked for."
+    ]
+    (handed_in / "ann" / "perlin.ipynb").write_bytes(other)
+    with pytest.raises(DeSTSegError, match="GRADER=assigned/grader"):
+        look_through(handed_in, *of_the_class(tmp_path, assigned))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"--dir": "absent"}, "absent is no folder"),
+        ({"--dir": "empty"}, "no folder named by an id of the roster, such as ann"),
+        ({"--roster": "absent.csv"}, "Name the roster"),
+        ({"--grader": "absent"}, "grade with GRADER=FOLDER/grader"),
+        ({"--only": "perlim"}, "has no 'perlim'; choose among perlin"),
+    ],
+)
+def test_a_wrong_argument_is_refused_at_once_and_earlier_marks_stay(
+    handed_in, assigned, tmp_path, monkeypatch, change, says
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "marks").mkdir()
+    (tmp_path / "marks" / "marks.csv").write_text("earlier")
+    monkeypatch.setattr(grade, "enforced", lambda **_: pytest.fail("limits were tried"))
+    given = {"--dir": "in", "--roster": "roster.csv", "--grader": str(assigned / "grader")}
+    line = [text for pair in (given | change).items() for text in pair]
+    monkeypatch.setattr(sys, "argv", ["grade.py", *line])
+    with pytest.raises(SystemExit, match=says):
+        grade.main()
+    assert (tmp_path / "marks" / "marks.csv").read_text() == "earlier"
+
+
+def test_only_what_was_set_counts(assigned, tmp_path):
+    write_assignments(SECRET, tmp_path / "two", ("perlin", "cosine"))
+    names = [a.name for a in read_grader(tmp_path / "two" / "grader")]
+    assert names == ["cosine", "perlin"]
+    assert [a.name for a in read_grader(tmp_path / "two" / "grader", ["perlin"])] == ["perlin"]
 
 
 def test_a_roster_is_read(tmp_path):
@@ -328,8 +451,13 @@ def test_a_study_loses_points_for_what_is_wrong_with_it(ablation, file, change, 
 def test_a_class_with_other_seeds_does_not_get_this_ones_points(ablation):
     other = make_assignment("ablation", b"the secret of another class").specification
     mark = judge_study(other, ablation)
-    assert "seed" in all_of(mark)
-    assert mark.points < 8
+    assert "The study lacks seed" in all_of(mark)
+    assert mark.points == 0
+
+
+def test_a_study_copied_from_the_repository_gets_nothing():
+    mark = marked(ROOT / "results" / "studies" / "levels_magnetic_tile")
+    assert mark.points == 0
 
 
 def test_an_empty_folder_gets_a_reason(tmp_path):

@@ -16,11 +16,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import hmac
-import importlib.util
 import io
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -70,16 +69,24 @@ class Assignment:
         key: derived from the secret, the same for the whole class.
         specification: what was drawn.
         cells: the text, with the specification filled in.
+        tests: the text of ``assignments/NAME.py`` as it was when the assignment was made, so that
+            what is handed in is graded by the tests and points that it was handed out with.
     """
 
     name: str
     key: bytes
     specification: Specification
     cells: tuple[Cell, ...]
+    tests: str = field(repr=False)
+
+    @property
+    def made(self) -> str:
+        """Names this assignment as this secret makes it; the secret cannot be found from it."""
+        return hmac.digest(self.key, b"the name of this set", "sha256").hex()[:16]
 
     def parts(self, student: str) -> list[Part]:
         """The hidden tests of one student; their inputs depend on the key and the name."""
-        return _parts(self.name)(self.specification, _generator(self.key, student))
+        return _parts(self.tests, self.specification, _generator(self.key, student))
 
     def solution(self) -> dict[str, Callable[..., Any]]:
         """The reference functions, by name: the expected values are computed with them."""
@@ -98,9 +105,10 @@ def make_assignment(name: str, secret: bytes) -> Assignment:
         DeSTSegError: a placeholder of the text is not in the specification.
     """
     key = hmac.digest(secret, name.encode(), "sha256")
-    specification: Specification = _module(name).draw(_generator(key, "specification"))
+    tests = (SOURCES / f"{name}.py").read_text(encoding="utf-8")
+    specification: Specification = _module(tests)["draw"](_generator(key, "specification"))
     words = {k: str(v) for k, v in specification.items()}
-    words |= points_by_question(_parts(name)(specification, _generator(key, "points")))
+    words |= points_by_question(_parts(tests, specification, _generator(key, "points")))
 
     def fill(match: re.Match[str]) -> str:
         if match[1] not in words:
@@ -108,7 +116,8 @@ def make_assignment(name: str, secret: bytes) -> Assignment:
         return words[match[1]]
 
     text = (SOURCES / f"{name}.md").read_text(encoding="utf-8")
-    return Assignment(name, key, specification, tuple(_cells(re.sub(r"\{\{(\w+)}}", fill, text))))
+    cells = tuple(_cells(re.sub(r"\{\{(\w+)}}", fill, text)))
+    return Assignment(name, key, specification, cells, tests)
 
 
 def points_by_question(parts: list[Part]) -> dict[str, str]:
@@ -117,7 +126,7 @@ def points_by_question(parts: list[Part]) -> dict[str, str]:
     for part in parts:
         name = f"points_{part.question}"
         totals[name] = totals.get(name, 0) + part.points
-    return {name: str(total) for name, total in totals.items()}
+    return {name: f"{total} point{'s' * (total != 1)}" for name, total in totals.items()}
 
 
 def read_secret(path: Path) -> bytes:
@@ -126,8 +135,14 @@ def read_secret(path: Path) -> bytes:
     Raises:
         DeSTSegError: it cannot be read or is too short to be a secret.
     """
+    path = path.expanduser()
+    if not path.is_file():
+        raise DeSTSegError(
+            f"{path} is no file. Name the file of your secret: SECRET=~/course.secret; "
+            "(umask 077; openssl rand -hex 32 > ~/course.secret) makes one"
+        )
     try:
-        secret = path.expanduser().read_bytes().strip()
+        secret = path.read_bytes().strip()
     except OSError as error:
         raise DeSTSegError(
             f"{path} cannot be read ({error.strerror}); name your secret's file"
@@ -158,16 +173,11 @@ def _generator(key: bytes, purpose: str) -> np.random.Generator:
     return np.random.default_rng(int.from_bytes(digest, "big"))
 
 
-def _parts(name: str) -> Callable[[Specification, np.random.Generator], list[Part]]:
-    def made(specification: Specification, rng: np.random.Generator) -> list[Part]:
-        return [Part(*part) for part in _module(name).parts(specification, rng)]
-
-    return made
+def _parts(tests: str, specification: Specification, rng: np.random.Generator) -> list[Part]:
+    return [Part(*part) for part in _module(tests)["parts"](specification, rng)]
 
 
-def _module(name: str) -> Any:
-    spec = importlib.util.spec_from_file_location(f"assignment_{name}", SOURCES / f"{name}.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def _module(tests: str) -> dict[str, Any]:
+    namespace: dict[str, Any] = {"__name__": "tests", "__file__": str(SOURCES / "tests.py")}
+    exec(compile(tests, "tests", "exec"), namespace)
+    return namespace

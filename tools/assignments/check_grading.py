@@ -20,7 +20,8 @@ from typing import Any
 
 import torch
 from enforcement import enforced, forking, holding, report
-from grade import grade_class
+from grade import grade_class, read_grader
+from handed_in import read_roster
 from judge import Mark
 from sandbox import Limits
 from write import write_assignments
@@ -38,17 +39,17 @@ ALL, NONE = 10, 0
 # A cell after right answers, the points that are left, and words of the feedback.
 CELLS: dict[str, tuple[str, int, str]] = {
     "raises an error": ("raise ValueError('oops')", ALL, "ValueError: oops"),
-    "ends the program": ("import os\nos._exit(0)", NONE, "no readable answer"),
+    "ends the program": ("import os\nos._exit(0)", NONE, "ended by itself. It was in code cell"),
     "crashes": ("import os\nos.kill(os.getpid(), 11)", NONE, "SIGSEGV"),
     "recurses without end": ("def f(): return f()\nf()", ALL, "RecursionError"),
-    "loops without end": ("while True: pass", NONE, "longer than 5 seconds"),
+    "loops without end": ("while True: pass", ALL, "stopped after"),
     "loops and ignores signals": (
-        "import signal\nfor s in (1, 2, 3, 15, 24): signal.signal(s, signal.SIG_IGN)\n"
+        "import signal\nfor s in (1, 2, 3, 14, 15, 24): signal.signal(s, signal.SIG_IGN)\n"
         "while True: pass",
         NONE,
         "longer than 5 seconds",
     ),
-    "sleeps": ("import time\ntime.sleep(60)", NONE, "longer than 5 seconds"),
+    "sleeps": ("import time\ntime.sleep(60)", ALL, "stopped after"),
     "is a fork bomb": (forking(100_000, 3), ALL, "BlockingIOError"),
     "starts threads without end": (
         "import threading, time\n"
@@ -72,7 +73,7 @@ CELLS: dict[str, tuple[str, int, str]] = {
         "import socket\nsocket.create_connection(('127.0.0.1', 22), 2)", ALL, "OSError",
     ),
     "writes an answer itself": (
-        "import os\nos.write(3, b'[' * 10**5)\nos._exit(0)", NONE, "no readable answer",
+        "import os\nos.write(3, b'[' * 10**5)\nos._exit(0)", NONE, "ended by itself",
     ),
 }  # fmt: skip
 FILES: dict[str, tuple[bytes, str]] = {
@@ -138,7 +139,10 @@ def graded(folder: Path, kinds: tuple[str, ...]) -> dict[str, dict[str, Mark]]:
     for kind in kinds:
         (inbox / IDS[kind]).mkdir()
         hand_in(kind, inbox / IDS[kind], assigned)
-    marks = grade_class(inbox, roster, assigned / "grader", LIMITS)
+    grader = assigned / "grader"
+    marks = grade_class(
+        inbox, read_roster(roster), read_grader(grader), LIMITS, watched=(roster, grader)
+    )
     by_id: dict[str, dict[str, Mark]] = {one.id: found for one, found in marks.items()}
     return {kind: by_id[IDS[kind]] for kind in kinds}
 
@@ -201,11 +205,11 @@ def points(marks: dict[str, Mark]) -> dict[str, float]:
 
 
 def described(marks: dict[str, Mark]) -> dict[str, Any]:
-    """Points, the last line of perlin's feedback, and the seconds of all notebooks."""
+    """Points, the first line of perlin's feedback, and the seconds of all notebooks."""
     return {
         "points": points(marks),
         # Without the name of a file, which differs from run to run.
-        "reason": re.sub(r": '.*", "", marks["perlin"].feedback[-1].splitlines()[-1])[:160],
+        "reason": re.sub(r": '.*", "", marks["perlin"].feedback[0])[:160],
         "seconds": round(sum(mark.seconds for mark in marks.values()), 1),
     }
 

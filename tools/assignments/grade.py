@@ -12,26 +12,17 @@ from __future__ import annotations
 import argparse
 import csv
 import hashlib
-import re
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
-from assignment import SOURCES, Assignment
+from assignment import NAMES, SOURCES, Assignment
 from enforcement import enforced, report
+from handed_in import Student, not_looked_at, of_another_set, read_roster, where
 from judge import Mark, judge_notebook, read_assignment
 from sandbox import HERE, Limits
-from study_folder import judge_study
+from study_folder import FOLDER, judge_study
 
 from destseg_lib.errors import DeSTSegError
-
-
-@dataclass(frozen=True)
-class Student:
-    """A line of the roster; hidden inputs are drawn from both."""
-
-    id: str
-    name: str
 
 
 def main() -> None:
@@ -41,19 +32,68 @@ def main() -> None:
     parser.add_argument("--roster", type=Path, required=True, help="a CSV with id and name")
     parser.add_argument("--grader", type=Path, default=Path("assigned/grader"))
     parser.add_argument("--out", type=Path, default=Path("marks"))
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="the assignments that were set")
     parser.add_argument("--seconds", type=float, default=15, help="for one notebook")
     parser.add_argument("--unsafe", action="store_true", help="run even if a limit is missing")
     arguments = parser.parse_args()
     try:
+        # What is wrong with the arguments is said before the limits are tried, which takes seconds.
+        assignments = read_grader(arguments.grader, arguments.only)
+        students = read_roster(arguments.roster)
+        remarks = look_through(arguments.dir, students, assignments)
         confined = choose_confinement(unsafe=arguments.unsafe)
-        limits = Limits(seconds=arguments.seconds)
         marks = grade_class(
-            arguments.dir, arguments.roster, arguments.grader, limits, confined=confined
-        )
-        write_marks(marks, arguments.out)
+            arguments.dir, students, assignments, Limits(seconds=arguments.seconds),
+            confined=confined, watched=(arguments.roster, arguments.grader),
+        )  # fmt: skip
+        write_marks(marks, arguments.out, remarks)
     except DeSTSegError as error:
         sys.exit(str(error))
     print(f"{arguments.out / 'marks.csv'} and feedback in {arguments.out / 'feedback'}")
+    for student, texts in remarks.items():
+        for text in texts:
+            print(f"look at this: {student + '/' if student else ''}{text}")
+
+
+def read_grader(folder: Path, only: list[str] | None = None) -> list[Assignment]:
+    """The assignments of a grader's folder, all or those that are named.
+
+    Raises:
+        DeSTSegError: there is none, or not the one that is named.
+    """
+    found = {path.stem: path for path in sorted(folder.glob("*.json")) if path.stem in NAMES}
+    if not found:
+        raise DeSTSegError(
+            f"{folder} holds no grader's files. make assignments SECRET=FILE writes them; if you "
+            "gave it OUT=FOLDER, grade with GRADER=FOLDER/grader"
+        )
+    if unknown := [name for name in only or () if name not in found]:
+        raise DeSTSegError(f"{folder} has no {unknown[0]!r}; choose among {', '.join(found)}")
+    return [read_assignment(path) for name, path in found.items() if name in (only or found)]
+
+
+def look_through(
+    folder: Path, students: list[Student], assignments: list[Assignment]
+) -> dict[str, list[str]]:
+    """By id, what somebody has to be told of what was handed in; under "", only the instructor.
+
+    Raises:
+        DeSTSegError: there is no such folder, nothing of the class in it, or only notebooks of
+            another set.
+    """
+    if not folder.is_dir():
+        raise DeSTSegError(
+            f"{folder} is no folder. Name the one that holds a folder for each student: "
+            "make grade DIR=handed_in ROSTER=roster.csv"
+        )
+    if not any((folder / student.id).is_dir() for student in students):
+        raise DeSTSegError(
+            f"{folder} has no folder named by an id of the roster, such as {students[0].id}"
+        )
+    remarks = not_looked_at(folder, students, assignments)
+    for student, texts in of_another_set(folder, students, assignments).items():
+        remarks[student] += texts
+    return remarks
 
 
 def choose_confinement(*, unsafe: bool) -> bool:
@@ -77,20 +117,23 @@ def choose_confinement(*, unsafe: bool) -> bool:
 
 
 def grade_class(
-    folder: Path, roster: Path, grader: Path, limits: Limits, *, confined: bool = True
+    folder: Path,
+    students: list[Student],
+    assignments: list[Assignment],
+    limits: Limits,
+    *,
+    confined: bool = True,
+    watched: tuple[Path, ...] = (),
 ) -> dict[Student, dict[str, Mark]]:
-    """The marks of every student of the roster for every assignment of the grader.
+    """The marks of every student for every assignment.
 
     Raises:
-        DeSTSegError: roster or grader are wrong, or a submission changed somebody's file.
+        DeSTSegError: a submission changed somebody's file, or one that is watched.
     """
-    assignments = [read_assignment(path) for path in sorted(grader.glob("*.json"))]
-    if not assignments:
-        raise DeSTSegError(f"{grader} holds no grader's files; run make assignments SECRET=FILE")
     marks: dict[Student, dict[str, Mark]] = {}
-    watched = (folder, roster, grader, SOURCES, HERE)
+    watched = (folder, *watched, SOURCES, HERE)
     before = fingerprints(watched)
-    for student in read_roster(roster):
+    for student in students:
         marks[student] = {}
         for assignment in assignments:
             mark = grade_one(assignment, student, folder / student.id, limits, confined=confined)
@@ -104,34 +147,11 @@ def grade_one(
     assignment: Assignment, student: Student, folder: Path, limits: Limits, *, confined: bool
 ) -> Mark:
     """The mark of one student's submission to one assignment."""
-    if assignment.name == "ablation":
-        return judge_study(assignment.specification, folder / "ablation")
-    path = folder / f"{assignment.name}.ipynb"
+    path = folder / where(assignment)
+    if assignment.name == FOLDER:
+        return judge_study(assignment.specification, path)
     who = f"{student.id}/{student.name}"
     return judge_notebook(assignment, who, path, limits, confined=confined)
-
-
-def read_roster(path: Path) -> list[Student]:
-    """The students.
-
-    Raises:
-        DeSTSegError: the file is missing, lacks a column, or an id is twice or no folder's name.
-    """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            students = [Student(row["id"].strip(), row["name"].strip()) for row in
-                        csv.DictReader(file)]  # fmt: skip
-    except (OSError, KeyError, AttributeError, UnicodeDecodeError) as error:
-        raise DeSTSegError(
-            f"{path} is no roster ({error}); it needs the columns id and name"
-        ) from None
-    ids = [student.id for student in students]
-    for student_id in ids:
-        if not re.fullmatch(r"\w[\w.-]*", student_id) or ids.count(student_id) > 1:
-            raise DeSTSegError(
-                f"{path}: the id {student_id!r} must be there once, of letters, digits, _ . and -"
-            )
-    return students
 
 
 def fingerprints(paths: tuple[Path, ...]) -> dict[Path, str]:
@@ -156,8 +176,10 @@ def check_unchanged(before: dict[Path, str], after: dict[Path, str], whose: str)
         )
 
 
-def write_marks(marks: dict[Student, dict[str, Mark]], out: Path) -> None:
-    """Write marks.csv, a line per student, and feedback/ID.md."""
+def write_marks(
+    marks: dict[Student, dict[str, Mark]], out: Path, remarks: dict[str, list[str]] | None = None
+) -> None:
+    """Write marks.csv, a line per student, and feedback/ID.md, with the remarks on that student."""
     (out / "feedback").mkdir(parents=True, exist_ok=True)
     names = list(next(iter(marks.values()), {}))
     with (out / "marks.csv").open("w", encoding="utf-8", newline="") as file:
@@ -167,7 +189,10 @@ def write_marks(marks: dict[Student, dict[str, Mark]], out: Path) -> None:
             points = [by_name[name].points for name in names]
             writer.writerow([student.id, student.name, *points, sum(points)])
     for student, by_name in marks.items():
-        lines = [f"# {student.name}\n"]
+        lines = [
+            f"# {student.name}\n",
+            *(f"{text}\n" for text in (remarks or {}).get(student.id, ())),
+        ]
         for name, mark in by_name.items():
             lines.append(f"## {name}: {mark.points:g} of {mark.possible:g}\n")
             # Indented: what a submission printed is text, and no Markdown of ours.

@@ -3,8 +3,10 @@
     python tools/assignments/handout.py --out handout --keep 02_measuring [--book]
 
 Cells with the tag ``solution`` and answers in words are left out; nothing after them depends on
-them. The questions under "Check yourself" keep their answers. With ``--book`` the chapters are also
-built into pages, from the notebooks that ``make book`` executed, so that nothing is run again.
+them. So are the links to Colab, which lead to the chapters with their solutions. The questions
+under "Check yourself" keep their answers. With ``--book`` the chapters are also built into pages,
+without the two that are for instructors, from the notebooks that ``make book`` executed, so that
+nothing is run again.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ from destseg_lib.errors import DeSTSegError
 
 ROOT = Path(__file__).resolve().parents[2]
 BOOK = ROOT / "book"
-ANSWER = re.compile(r"\n*<details><summary>Answer</summary>.*?</details>", re.S)
+FOR_INSTRUCTORS = ("instructor", "questions")  # pages
+ANSWER = re.compile(r"\n*<details>\s*<summary>(?:Answer|Solution)</summary>.*?</details>", re.S)
 
 
 def main() -> None:
@@ -56,6 +59,8 @@ def write_handout(out: Path, keep: list[str], book: Path = BOOK) -> int:
     removed = 0
     for path in chapters:
         notebook = json.loads(path.read_text(encoding="utf-8"))
+        cells = notebook["cells"]
+        notebook["cells"] = [cell for cell in cells if cell.get("id") != "colab"]
         if path.stem not in keep:
             removed += leave_out_solutions(notebook)
         text = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
@@ -76,6 +81,21 @@ def leave_out_solutions(notebook: dict[str, Any]) -> int:
     return removed
 
 
+def leave_out_pages(book: Path, contents: Path, to: Path) -> None:
+    """Take the instructors' pages out of a copy of the book and of its table of contents.
+
+    A link to one of them becomes the words that it stands on.
+    """
+    names = "|".join(FOR_INSTRUCTORS)
+    text = contents.read_text(encoding="utf-8")
+    to.write_text(re.sub(rf" *- file: book/({names})\n", "", text), encoding="utf-8")
+    for name in FOR_INSTRUCTORS:
+        (book / f"{name}.md").unlink(missing_ok=True)
+    for path in sorted(book.glob("*.md")):
+        text = path.read_text(encoding="utf-8")
+        path.write_text(re.sub(rf"\[([^]]+)]\(({names})\.md\)", r"\1", text), encoding="utf-8")
+
+
 def build_handout(out: Path, keep: list[str], root: Path = ROOT) -> Path:
     """Build the book's pages from its executed notebooks, without solutions; their folder.
 
@@ -90,7 +110,7 @@ def build_handout(out: Path, keep: list[str], root: Path = ROOT) -> Path:
         copy = Path(folder)
         for name in ("book", "tools/book", "_vendor"):
             shutil.copytree(root / name, copy / name)
-        shutil.copy(root / "_toc.yml", copy)
+        leave_out_pages(copy / "book", root / "_toc.yml", copy / "_toc.yml")
         config = (root / "_config.yml").read_text(encoding="utf-8")
         config = config.replace("execute_notebooks: cache", 'execute_notebooks: "off"')
         (copy / "_config.yml").write_text(config, encoding="utf-8")

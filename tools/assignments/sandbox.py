@@ -69,7 +69,8 @@ def run_confined(
 
     Args:
         program: the file; the only one, next to Python and the library, that it can read.
-        given: what it is given; ``limits`` are added, which the file must put into force.
+        given: what it is given; ``limits`` are added, which the file must put into force, and
+            ``end``, the reading of the monotonic clock when it will be ended.
         limits: what it may use.
         confined: without it there are no namespaces: the network, and everybody's files, are in
             reach, and a process that leaves its tree goes on.
@@ -80,11 +81,12 @@ def run_confined(
         tempfile.TemporaryFile() as printed,
         tempfile.TemporaryDirectory() as root,
     ):
-        given_file.write(json.dumps({**given, "limits": asdict(limits)}).encode())
+        start = time.monotonic()
+        given |= {"limits": asdict(limits), "end": start + limits.seconds}
+        given_file.write(json.dumps(given).encode())
         given_file.seek(0)
         # -P: the file's folder is not on the path, so that nothing in it can be imported.
         python = [str(_executable()), "-P", "-s", "-B", str(program.resolve())]
-        start = time.monotonic()
         process = subprocess.Popen(
             _in_namespaces(python, program, Path(root), limits) if confined else python,
             stdin=given_file,
@@ -100,7 +102,7 @@ def run_confined(
         if not reason and process.returncode:
             number = process.returncode % 128 if process.returncode > 128 else -process.returncode
             what = signal.Signals(number).name if number in set(signal.Signals) else "an error"
-            reason = f"The program ended with {what}, without an answer."
+            reason = f"The program ended with {what}."
         return Outcome(_beginning(answer, limits.file), text, reason, seconds)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from assignment import Specification
-from judge import Mark
+from judge import Mark, without_folders
 
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.evaluation.tables import METRIC_NAMES
@@ -17,6 +17,7 @@ from destseg_lib.studies.records import RECORDS, STUDY, Record, read_folder
 from destseg_lib.studies.study import Study
 
 LARGEST = 20 * 2**20  # bytes of the records
+FOLDER = "ablation"  # of the assignment, and of what is handed in
 CLAIMS = "claims.json"
 POINTS = {
     "every run is finished": 2,
@@ -34,8 +35,11 @@ def judge_study(specification: Specification, folder: Path) -> Mark:
         check_files(folder)
         study, records = read_folder(folder)
     except DeSTSegError as error:
-        message = str(error).replace(str(folder), "ablation")
-        return Mark(0, possible, (message,))
+        return Mark(0, possible, (without_folders(str(error).replace(str(folder), "ablation")),))
+    if other := given(study, specification):
+        return Mark(0, possible, (
+            f"{other}: this is another study than the one that was set, so none of it counts.",
+        ))  # fmt: skip
     # What is wrong, by the sentence that would be right; empty where it is.
     found = dict(zip(POINTS, (
         "; ".join(unfinished(study, records)[:5]),
@@ -63,9 +67,11 @@ def given(study: Study, specification: Specification) -> str:
     """Whether the study has the seeds and one of the categories of this class."""
     missing = set(json.loads(specification["seeds"])) - set(study.seeds)
     if missing:
-        return f"seed {min(missing)} is missing"
+        return f"The study lacks seed {min(missing)}"
     wanted = specification["categories"].split(" and ")
-    return "" if set(wanted) & set(study.categories) else f"none of {', '.join(wanted)}"
+    if set(wanted) & set(study.categories):
+        return ""
+    return f"The study has neither category, {' nor '.join(wanted)}"
 
 
 def one_change(study: Study) -> str:

@@ -1,7 +1,9 @@
 """Runs a submission and calls its functions, inside the sandbox.
 
-It is given, as JSON on its input, the limits, the notebook's cells and the arguments of the calls.
-It answers with values on its output. It knows no expected value and imports nothing of the project.
+It is given, as JSON on its input, the limits, when it will be ended, the notebook's cells and the
+arguments of the calls. It answers with lines of JSON on its output, each as soon as it is known:
+what ends the program later does not cost the values before. It knows no expected value and imports
+nothing of the project.
 """
 
 from __future__ import annotations
@@ -10,8 +12,11 @@ import contextlib
 import json
 import os
 import resource
+import signal
 import sys
+import time
 import types
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -19,33 +24,57 @@ import numpy as np
 LARGEST = 1_000_000  # numbers of one value
 
 
+class Stopped(BaseException):
+    """A cell or a call took too long; no ``except Exception`` of a submission stops this."""
+
+
 def main() -> None:
     """Put the limits into force, run the cells, call the functions, answer."""
     given = json.load(sys.stdin)
     limit(given["limits"])
-    own = os.getpid()
-    answer = os.dup(1)
+    answer, own = os.dup(1), os.getpid()
     os.dup2(2, 1)  # what the submission prints is no answer
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     sys.modules["otter"] = silent_otter()
+
+    def say(**what: Any) -> None:
+        if os.getpid() == own:  # not a process that the submission forked
+            os.write(answer, json.dumps(what).encode() + b"\n")
+
     namespace: dict[str, Any] = {"__name__": "__main__"}
-    errors = []
-    for number, source in enumerate(given["cells"]):
+    for number, source in enumerate(given["cells"], start=1):
+        say(at=f"code cell {number}")
         try:
-            exec(compile(without_magics(source), f"cell {number + 1}", "exec"), namespace)
+            with half_of_what_is_left(given["end"]):
+                exec(compile(without_magics(source), f"code cell {number}", "exec"), namespace)
         except BaseException as error:  # a cell that fails, or exits, must not cost the others
-            errors.append(f"cell {number + 1}: {describe(error)}")
-    values = [
-        [call(namespace, question, arguments) for arguments in calls]
-        for question, calls in given["calls"]
-    ]
-    if os.getpid() == own:  # not a process that the submission forked
-        with os.fdopen(answer, "w") as file:
-            json.dump({"errors": errors[:20], "values": values}, file)
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError):  # it may have printed all that it may
-                stream.flush()
+            say(error=f"code cell {number}: {describe(error)}")
+    for part, (question, calls) in enumerate(given["calls"]):
+        for number, arguments in enumerate(calls):
+            say(at=f"a call of {question}")
+            value = call(namespace, question, arguments, given["end"])
+            say(part=part, call=number, value=value)
+    say(ended=True)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):  # it may have printed all that it may
+            stream.flush()
     os._exit(0)  # threads that the submission left behind are not waited for
+
+
+@contextlib.contextmanager
+def half_of_what_is_left(end: float) -> Iterator[None]:
+    """Stop what runs after half of the time until the end, so that some is left for the rest."""
+    seconds = max((end - time.monotonic()) / 2, 0.01)
+
+    def stop(*_: Any) -> None:
+        raise Stopped(f"stopped after {seconds:.1f} seconds")
+
+    signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds, 0.5)  # again, if a bare "except" swallowed it
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def limit(limits: dict[str, Any]) -> None:
@@ -86,10 +115,13 @@ def without_magics(source: str) -> str:
     return "\n".join(kept)
 
 
-def call(namespace: dict[str, Any], question: str, arguments: list[Any]) -> dict[str, Any]:
+def call(
+    namespace: dict[str, Any], question: str, arguments: list[Any], end: float
+) -> dict[str, Any]:
     """The value of one call, as ``{"shape", "numbers"}``, or ``{"error"}``."""
     try:
-        value = namespace[question](*map(decoded, arguments))
+        with half_of_what_is_left(end):
+            value = namespace[question](*map(decoded, arguments))
         if value is None:
             return {"error": "returned None"}
         if hasattr(value, "detach"):
@@ -114,6 +146,8 @@ def decoded(value: Any) -> Any:
 
 def describe(error: BaseException) -> str:
     """An error in a line; its own text may fail too."""
+    if isinstance(error, Stopped):
+        return str(error)
     try:
         return f"{type(error).__name__}: {error}"[:300]
     except BaseException:

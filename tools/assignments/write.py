@@ -26,6 +26,10 @@ from otter.assign import main as otter_assign
 
 from destseg_lib.errors import DeSTSegError
 
+ROOT = SOURCES.parent
+sys.path.insert(0, str(ROOT / "tools" / "book"))
+from notebooks import first_cell, settings  # noqa: E402
+
 # The tests travel inside the notebook: one file to upload to Colab, and otter reads them there
 # from a folder.
 SETUP = """\
@@ -49,7 +53,7 @@ name: {name}
 generate: false
 run_tests: false
 export_cell: false
-check_all_cell: true
+check_all_cell: {tested}
 suppress_no_tests_warning: true
 tests:
   files: true
@@ -64,7 +68,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("assigned"))
     arguments = parser.parse_args()
     try:
-        write_assignments(read_secret(arguments.secret), arguments.out)
+        secret = read_secret(arguments.secret)
+        if arguments.secret.expanduser().stat().st_mode & 0o077:
+            print(f"Others can read your secret: chmod 600 {arguments.secret}", file=sys.stderr)
+        write_assignments(secret, arguments.out)
     except DeSTSegError as error:
         sys.exit(str(error))
     print(f"Hand out {arguments.out / 'students'}; keep the rest of {arguments.out} to yourself.")
@@ -80,8 +87,7 @@ def write_assignments(secret: bytes, out: Path, names: tuple[str, ...] = NAMES) 
         raise DeSTSegError(f"{out} holds other files; choose an empty folder with OUT=")
     for kind in ("students", "solutions", "grader"):
         shutil.rmtree(out / kind, ignore_errors=True)
-        (out / kind).mkdir(parents=True)
-    (out / "grader").chmod(0o700)
+        (out / kind).mkdir(parents=True, mode=0o755 if kind == "students" else 0o700)
     for name in names:
         assignment = make_assignment(name, secret)
         student, solution = notebooks(assignment)
@@ -101,6 +107,7 @@ def grader(assignment: Assignment) -> str:
         "key": assignment.key.hex(),
         "specification": assignment.specification,
         "cells": cells,
+        "tests": assignment.tests,
     }
     return json.dumps(values, indent=1) + "\n"
 
@@ -113,14 +120,16 @@ def notebooks(assignment: Assignment) -> tuple[str, str]:
         with contextlib.redirect_stdout(io.StringIO()):
             otter_assign(str(master), str(Path(folder) / "dist"), no_run_tests=True)
         return (
-            _portable(Path(folder) / "dist" / "student" / master.name),
-            _portable(Path(folder) / "dist" / "autograder" / master.name),
+            _portable(assignment, Path(folder) / "dist" / "student" / master.name),
+            _portable(assignment, Path(folder) / "dist" / "autograder" / master.name),
         )
 
 
 def master_notebook(assignment: Assignment) -> Any:
     """The notebook that otter-assign reads: raw cells mark questions, solutions and tests."""
-    cells = [v4.new_raw_cell(CONFIG.format(name=assignment.name))]
+    cells = [
+        v4.new_raw_cell(CONFIG.format(name=assignment.name, tested=str(tested(assignment)).lower()))
+    ]
     groups: list[list[Any]] = []  # a question with its checks, or one cell alone
     for cell in assignment.cells:
         if cell.kind == "check":
@@ -150,15 +159,29 @@ def _marked(what: str, cells: list[Any], config: str = "") -> list[Any]:
     return [v4.new_raw_cell(begin), *cells, v4.new_raw_cell(f"# END {what}")]
 
 
-def _portable(path: Path) -> str:
-    """A notebook of otter's with its tests inside and ids that are the same every time."""
+def tested(assignment: Assignment) -> bool:
+    """Whether the notebook has public tests."""
+    return any(cell.kind == "check" for cell in assignment.cells)
+
+
+def _portable(assignment: Assignment, path: Path) -> str:
+    """A notebook of otter's that says what set it is of, with ids that are the same every time.
+
+    Its tests are inside. Where there are none it is the library that is needed, so it begins as a
+    chapter does.
+    """
     notebook = nbformat.read(path, as_version=4)
     tests = {
         test.name: test.read_text(encoding="utf-8")
         for test in sorted((path.parent / "tests").glob("*.py"))
     }
-    setup = SETUP.replace("{tests}", json.dumps(tests, indent=1))
-    notebook.cells.insert(0, v4.new_code_cell(setup))
+    if tested(assignment):
+        setup = SETUP.replace("{tests}", json.dumps(tests, indent=1))
+        notebook.cells.insert(0, v4.new_code_cell(setup))
+    else:
+        # Without otter's own first cell, which would load tests that are not there.
+        notebook.cells[0] = v4.new_code_cell(first_cell(ROOT, settings(ROOT)))
+    notebook.metadata["destseg"] = {"assignment": assignment.name, "made": assignment.made}
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number}"
     return nbformat.writes(notebook, indent=1) + "\n"

@@ -1,0 +1,151 @@
+"""What was handed in, and by whom: the roster, and what lies where it is not looked for."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from assignment import Assignment
+from study_folder import FOLDER
+
+from destseg_lib.errors import DeSTSegError
+
+COLUMNS = ("id", "name")
+
+
+@dataclass(frozen=True)
+class Student:
+    """A line of the roster; hidden inputs are drawn from both."""
+
+    id: str
+    name: str
+
+
+def read_roster(path: Path) -> list[Student]:
+    """The students.
+
+    Raises:
+        DeSTSegError: the file is missing, lacks a column or a student, or an id is there twice or
+            no folder's name.
+    """
+    if not path.is_file():
+        raise DeSTSegError(
+            f"{path} is no file. Name the roster, a CSV file with the columns id and name: "
+            "make grade DIR=handed_in ROSTER=roster.csv"
+        )
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.reader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DeSTSegError(f"{path} is no CSV file in UTF-8 ({error}); save it as one") from None
+    head = [name.strip() for name in rows[0]] if rows else []
+    if missing := [name for name in COLUMNS if name not in head]:
+        semicolons = len(head) == 1 and ";" in head[0]
+        raise DeSTSegError(
+            f"{path} begins with {','.join(head)!r} and has no column {missing[0]!r}. Its first "
+            f"line must name the columns id and name{', parted by commas' if semicolons else ''}"
+        )
+    places = [head.index(name) for name in COLUMNS]
+    students = []
+    for number, row in enumerate(rows[1:], start=2):
+        if not any(value.strip() for value in row):
+            continue
+        if len(row) <= max(places):
+            raise DeSTSegError(f"{path}, line {number}: there is no id or no name")
+        students.append(Student(*(row[place].strip() for place in places)))
+    if not students:
+        raise DeSTSegError(f"{path} has no student below its first line")
+    ids = [student.id for student in students]
+    for student_id in ids:
+        if not re.fullmatch(r"\w[\w.-]*", student_id) or ids.count(student_id) > 1:
+            raise DeSTSegError(
+                f"{path}: the id {student_id!r} must be there once, of letters, digits, _ . and -"
+            )
+    return students
+
+
+def not_looked_at(
+    folder: Path, students: list[Student], assignments: list[Assignment]
+) -> dict[str, list[str]]:
+    """By id, what was handed in under a name that is not looked for; under "", what nobody has.
+
+    That is a folder of no student, or an assignment that nobody handed in.
+    """
+    found: dict[str, list[str]] = {"": []}
+    ids = {student.id for student in students}
+    for path in sorted(folder.iterdir()):
+        if path.name in ids or path.name.startswith("."):
+            continue
+        close = [student for student in sorted(ids) if student.casefold() == path.name.casefold()]
+        hint = f"rename it to {close[0]}" if close else "add the student or leave it out"
+        found[""].append(f"{path.name} is no id of the roster: {hint}.")
+    for student in students:
+        own = folder / student.id
+        names = sorted(path.name for path in own.iterdir()) if own.is_dir() else []
+        found[student.id] = [
+            f"{name} was not graded: its name must be {wanted}."
+            for name in names
+            if (wanted := meant(name, assignments))
+        ]
+    for assignment in assignments:
+        wanted = where(assignment)
+        if not any((folder / student.id / wanted).exists() for student in students):
+            found[""].append(
+                f"{assignment.name}: nobody handed in {wanted}. If it was not set, name those that "
+                'were: ONLY="metrics cosine".'
+            )
+    return found
+
+
+def meant(name: str, assignments: list[Assignment]) -> str:
+    """What a file or folder must have been called, where that can be told and it is not."""
+    for assignment in assignments:
+        wanted = where(assignment)
+        same = name.casefold().startswith(assignment.name)
+        if name != wanted and same and (wanted == FOLDER or name.casefold().endswith(".ipynb")):
+            return wanted
+    return ""
+
+
+def where(assignment: Assignment) -> str:
+    """The name under which an assignment is handed in."""
+    return FOLDER if assignment.name == FOLDER else f"{assignment.name}.ipynb"
+
+
+def made(path: Path) -> str:
+    """The set that a notebook says it is of; empty where it does not say so."""
+    try:
+        return str(json.loads(path.read_bytes())["metadata"]["destseg"]["made"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return ""
+
+
+def of_another_set(
+    folder: Path, students: list[Student], assignments: list[Assignment]
+) -> dict[str, list[str]]:
+    """By id, the notebooks that another secret made.
+
+    Raises:
+        DeSTSegError: all of them are: the grader's folder is the wrong one.
+    """
+    said = {
+        (student.id, assignment.name): made(folder / student.id / where(assignment))
+        == assignment.made
+        for student in students
+        for assignment in assignments
+        if made(folder / student.id / where(assignment))
+    }
+    if said and not any(said.values()):
+        raise DeSTSegError(
+            "None of the notebooks was made with the secret of this grader's folder. Name the one "
+            "that was written with them: GRADER=assigned/grader"
+        )
+    found: dict[str, list[str]] = {}
+    for (student, name), same in said.items():
+        if not same:
+            text = f"{name}.ipynb was made for another class: its numbers are not those asked for."
+            found.setdefault(student, []).append(text)
+    return found
