@@ -181,8 +181,8 @@ def test_a_program_that_does_not_answer_gets_a_reason(handed_in, assigned, cell,
 @pytest.mark.parametrize(
     ("cell", "says"),
     [
-        ("while True: pass", "code cell 14: stopped after 2."),
-        ("while True:\n try:\n  while True: pass\n except Exception: pass", "stopped after 2."),
+        ("while True: pass", "code cell 14: stopped after "),
+        ("while True:\n try:\n  while True: pass\n except Exception: pass", "stopped after "),
         ("import sys\nsys.exit(1)", "code cell 14: SystemExit: 1"),
         ("open('/somewhere/of mine/else/data.csv')", "No such file or directory: 'data.csv'"),
         ("1 / 0", "code cell 14: ZeroDivisionError: division by zero"),
@@ -191,7 +191,7 @@ def test_a_program_that_does_not_answer_gets_a_reason(handed_in, assigned, cell,
 def test_a_late_cell_that_fails_costs_nothing_else_and_is_named_first(
     handed_in, assigned, cell, says
 ):
-    mark = judged(hand_in(handed_in, assigned, cell))
+    mark = judged(hand_in(handed_in, assigned, cell), Limits(seconds=8))
     assert says in mark.feedback[0]
     assert mark.points == 10
 

@@ -113,7 +113,8 @@ def read_answer(answer: bytes) -> Answer:
 def why_it_ended(outcome: Outcome, answer: Answer) -> str:
     """Why there is no more of an answer, and where the program was."""
     reason = outcome.reason or "The program ended by itself."
-    where = f" It was in {answer.at}; what it had answered before counts." if answer.at else ""
+    rest = "what it had answered before counts" if answer.values else "no function was called"
+    where = f" It was in {answer.at}; {rest}." if answer.at else ""
     lines = outcome.printed.strip().splitlines()
     last = f" Its last words: {without_folders(lines[-1])[:300]}" if lines else ""
     return reason + where + last

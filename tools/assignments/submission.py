@@ -45,7 +45,7 @@ def main() -> None:
     for number, source in enumerate(given["cells"], start=1):
         say(at=f"code cell {number}")
         try:
-            with half_of_what_is_left(given["end"]):
+            with most_of_what_is_left(given["end"]):
                 exec(compile(without_magics(source), f"code cell {number}", "exec"), namespace)
         except BaseException as error:  # a cell that fails, or exits, must not cost the others
             say(error=f"code cell {number}: {describe(error)}")
@@ -62,9 +62,9 @@ def main() -> None:
 
 
 @contextlib.contextmanager
-def half_of_what_is_left(end: float) -> Iterator[None]:
-    """Stop what runs after half of the time until the end, so that some is left for the rest."""
-    seconds = max((end - time.monotonic()) / 2, 0.01)
+def most_of_what_is_left(end: float) -> Iterator[None]:
+    """Stop what runs after two thirds of the time until the end: some is left for the others."""
+    seconds = max((end - time.monotonic()) * 2 / 3, 0.01)
 
     def stop(*_: Any) -> None:
         raise Stopped(f"stopped after {seconds:.1f} seconds")
@@ -120,7 +120,7 @@ def call(
 ) -> dict[str, Any]:
     """The value of one call, as ``{"shape", "numbers"}``, or ``{"error"}``."""
     try:
-        with half_of_what_is_left(end):
+        with most_of_what_is_left(end):
             value = namespace[question](*map(decoded, arguments))
         if value is None:
             return {"error": "returned None"}
