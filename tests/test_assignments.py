@@ -11,9 +11,10 @@ import pytest
 from assignment import NAMES, SOURCES, make_assignment, read_secret
 from enforcement import enforced
 from handout import BOOK, build_handout, leave_out_pages, write_handout
-from judge import judge_notebook, read_assignment
+from judge import LARGEST, judge_notebook, read_assignment
 from otter.test_files.ok_test import OKTestFile
 from sandbox import Limits
+from study_folder import POINTS
 from write import write_assignments
 
 from destseg_lib.errors import DeSTSegError
@@ -260,6 +261,18 @@ def test_two_students_have_other_inputs():
     first, again, other = (assignment.parts(who)[0].calls[0][0] for who in ("a", "a", "b"))
     assert (first == again).all()
     assert (first != other).all()
+
+
+def test_the_guide_states_the_limits_and_the_points_that_are_in_force():
+    guide, limits = (BOOK / "instructor.md").read_text(encoding="utf-8"), Limits()
+    gib, mib = 2**30, 2**20
+    for words in (
+        f"{limits.processes} processes and threads", f"{limits.memory / gib:g} GiB for all",
+        f"{limits.file // mib} MiB for each", f"{limits.space // mib} MiB for all of them",
+        f"{limits.seconds:g} seconds; then it is ended", f"{LARGEST // mib} MiB. Hand in",
+    ):  # fmt: skip
+        assert words in " ".join(guide.replace("\n>", "\n").split()), words
+    assert f"{10 * len(CODED) + sum(POINTS.values())} for all six" in guide
 
 
 def test_a_secret_must_be_one(tmp_path):
