@@ -95,6 +95,7 @@ function layout(box) {
     judged: make("div"),
     pair: make("div", { class: "pair" }),
     how: make("p", { class: "hint" }),
+    keys: make("details", {}, make("summary", {}, "With the keyboard"), make("p", {}, "Tab to the picture. Arrow keys move a ring by 2 pixels, with Shift by 8; Space puts the brush down and lifts it again; Ctrl+Z undoes; Escape lets go. For remove and move, Space begins and ends the box. Then, to move what is in it, bring the ring inside the box, press Space, go with the arrow keys, press Space again.")),
     note: make("p", { role: "status" }),
     buttons: make("div", { class: "tools" }),
     meaning: make("p", {}, "Two networks describe every place of the picture: a teacher, which learned from other pictures, and a student, which learned from good parts what the teacher says of them. The small maps are bright where the two disagree: level 1 in fine detail, level 3 with the most around it."),
@@ -102,7 +103,6 @@ function layout(box) {
     reading: make("p", { class: "hint" }),
     cost: make("p", { class: "hint" }),
     honesty: make("p", { class: "hint" }),
-    keys: make("details", {}, make("summary", {}, "With the keyboard"), make("p", {}, "Tab to the picture. Arrow keys move a ring by 2 pixels, with Shift by 8; Space puts the brush down and lifts it again; Ctrl+Z undoes; Escape lets go. For remove and move, Space begins and ends the box. Then, to move what is in it, bring the ring inside the box, press Space, go with the arrow keys, press Space again.")),
   };
   box.append(...Object.values(parts));
   return parts;
@@ -140,6 +140,12 @@ async function play(box, data, { ask, load }, examples) {
   const wide = make("output", { for: widthId }, "3");
   width.addEventListener("input", () => { wide.textContent = width.value; });
   box.controls.append(make("div", { class: "control" }, make("label", { for: widthId }, "Width of the brush"), wide, width));
+  const marks = make("input", { type: "checkbox", checked: true });
+  marks.addEventListener("change", () => {
+    picture.layer();
+    if (last) show(last);
+  });
+  if (examples.defects.length) box.controls.append(make("label", { class: "control" }, marks, " Outline of a ready-made defect"));
   const parts = layout(box);
   const { how, pair, note } = parts;
   const hints = {
@@ -147,7 +153,7 @@ async function play(box, data, { ask, load }, examples) {
     move: "Drag a box around a part, then drag the box.",
   };
   const explain = () => { how.textContent = hints[tool()] || "Press and drag on the left picture, with mouse, pen or finger."; };
-  const picture = easel(pair, side, { tool, width: () => Number(width.value) }, changed);
+  const picture = easel(pair, side, { tool, width: () => Number(width.value), outlined: () => marks.checked }, changed);
   set.addEventListener("change", () => { explain(); picture.layer(); });
   const main = heatPicture(pair, "");
   const judge = meter(parts.judged);
@@ -203,7 +209,7 @@ async function play(box, data, { ask, load }, examples) {
     main.draw(map, highest, `${name}, bright where it is high. ${over ? "Defect found" : "No defect found"}.`);
     const above = main.upper.getContext("2d");
     above.clearRect(0, 0, MAP, MAP);
-    if (picture.truth()) outline(above, picture.truth(), side);
+    if (picture.truth() && marks.checked) outline(above, picture.truth(), side);
     if (over) ring(above, peak);
     main.text.textContent = over ? `${name}; the ring is its peak` : name;
     small.forEach((one, k) => one.draw(mapOf(k + 2), category.scales[k + 2],

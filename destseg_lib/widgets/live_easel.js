@@ -98,7 +98,7 @@ function easel(parent, side, settings, changed) {
 
   function layer() {
     over.clearRect(0, 0, MAP, MAP);
-    if (truth) outline(over, truth, side);
+    if (truth && settings.outlined()) outline(over, truth, side);
     const box = gesture?.box || marked;
     if (box) {
       over.setLineDash([6, 4]);
@@ -179,6 +179,8 @@ function easel(parent, side, settings, changed) {
   lower.addEventListener("pointermove", (event) => {
     for (const one of event.getCoalescedEvents?.() || []) if (gesture && !cursor) drag(place(one));
     if (gesture && !cursor) drag(place(event));
+    const held = settings.tool() === "move" && (gesture?.piece || within(place(event), marked));
+    lower.style.cursor = held ? (gesture ? "grabbing" : "grab") : "";
   });
   for (const end of ["pointerup", "pointercancel"]) lower.addEventListener(end, up);
   lower.addEventListener("keydown", (event) => {

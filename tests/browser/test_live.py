@@ -187,10 +187,36 @@ def test_a_part_is_erased_and_moved(served, browser):
         seen.page.get_by_role("button", name="Undo").click()
         seen.page.get_by_role("radio", name="move", exact=True).check()
         drag(seen.page, (40, 40), (60, 55), (70, 60))
+        assert pointer(seen.page, (50, 50)) == "grab"
+        assert pointer(seen.page, (90, 90)) == "crosshair"
         drag(seen.page, (50, 50), (60, 60), (70, 80))
         settled(seen.page)
         moved = painted(seen.page)
         np.testing.assert_array_equal(moved[70:90, 60:90], before[40:60, 40:70])
+
+
+def pointer(page: Page, at: tuple[float, float]) -> str:
+    """What the pointer looks like at a place of the picture."""
+    box = canvas(page).bounding_box()
+    assert box
+    x, y = at
+    page.mouse.move(box["x"] + x * box["width"] / 128, box["y"] + y * box["height"] / 128)
+    return str(canvas(page).evaluate("node => getComputedStyle(node).cursor"))
+
+
+def test_the_outline_of_a_ready_made_defect_can_be_left_out(served, browser):
+    marked = """() => [...document.querySelectorAll(".pair figure")].map((figure) => {
+        const canvas = figure.querySelectorAll("canvas")[1];
+        const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+        return data.some((value, i) => i % 4 === 3 && value > 0);
+    })"""
+    with started(browser, served) as seen:
+        seen.page.get_by_role("button", name="A ready-made defect").click()
+        settled(seen.page)
+        assert seen.page.evaluate(marked) == [True, True]
+        seen.page.get_by_label("Outline of a ready-made defect").press("Space")
+        drawn = seen.page.evaluate(marked)
+        assert drawn[0] is False, "the map keeps its ring, if the defect was found"
 
 
 def test_the_main_thread_is_never_held_and_an_update_is_quick(served, browser):
