@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import sys
 from pathlib import Path
 
 import assignment as assignment_module
 import pytest
+import write
 from assignment import NAMES, SOURCES, make_assignment, read_secret
 from enforcement import enforced
-from handout import BOOK, build_handout, leave_out_pages, write_handout
+from handout import BOOK, build_handout, leave_out_pages, leave_out_solutions, write_handout
 from judge import LARGEST, judge_notebook, read_assignment
+from notebooks import committed_text, stamp
 from otter.test_files.ok_test import OKTestFile
 from sandbox import Limits
 from study_folder import POINTS
@@ -24,38 +28,45 @@ pytestmark = pytest.mark.slow
 SECRET = b"the secret of these tests"
 CODED = NAMES[:-1]  # those with functions to write
 
-# What somebody gets wrong, as a change of the solution, and what that costs. An empty first entry
-# appends.
+# What somebody gets wrong, as a change of the solution, and the hidden tests that then fail, by the
+# beginning of their names. An empty first entry appends.
 WRONG = {
     "perlin": [
-        ("", "def ease(t): return 3 * t**2 - 2 * t**3", 2 + 4),  # noise is built on it
-        ("x = columns * np", "x = rows * np", 2),
-        ("count = int(", "count = 1 + int(", 2),
-        ("", "full = blend\ndef blend(i, t, m, o): return full(i, t, m, 1.0)", 1),
+        ("", "def ease(t): return 3 * t**2 - 2 * t**3", ("ease", "noise")),  # it is built on it
+        ("x = columns * np", "x = rows * np", ("noise, different",)),
+        ("count = int(", "count = 1 + int(", ("damage",)),
+        ("", "full = blend\ndef blend(i, t, m, o): return full(i, t, m, 1.0)", ("blend, partial",)),
     ],
     "cosine": [
-        ("weight * hard", "hard", 3),
-        ("weight * hard", "weight * d", 2),  # one position: the hard ones are all
-        ("below + dot * length_t * s / (length_s * below**2)", "below", 3),
-        ("", "def distance(s, t): return 1 - (s * t).sum(1)", 3 + 3),
+        ("weight * hard", "hard", ("loss",)),
+        ("weight * hard", "weight * d", ("loss, a batch",)),  # one position: the hard ones are all
+        ("below + dot * length_t * s / (length_s * below**2)", "below", ("gradient",)),
+        ("", "def distance(s, t): return 1 - (s * t).sum(1)", ("distance", "loss")),
     ],
     "levels": [
-        ("", "def overgeneralised(n, d): return np.mean(d <= np.quantile(n, 0.5))", 3),
-        ("drawn[:, 1:-1].mean", "drawn.mean", 4),
-        ("", "def verdict(low, high): return int(low > 0) - int(high < 0)", 1),
-        ("", "def choose(table): return int(np.argmax(np.mean(table, axis=1)))", 1),
+        ("", "def overgeneralised(n, d): return np.mean(d <= np.quantile(n, 0.5))",
+         ("overgeneralised",)),
+        ("drawn[:, 1:-1].mean", "drawn.mean", ("interval",)),
+        ("", "def verdict(low, high): return int(low > 0) - int(high < 0)",
+         ("verdict, a difference",)),
+        ("", "def choose(table): return int(np.argmax(np.mean(table, axis=1)))", ("choose",)),
     ],
     "fusion": [
-        ("np.prod(np.maximum(distances, FLOOR)", "np.prod(np.asarray(distances)", 1 + 1),
-        ("np.prod(np.maximum(distances, FLOOR) ** EXPONENTS", "np.prod(distances", 3 + 2),
-        ("np.where(np.asarray(labels) == 1, WEIGHT, 1.0)", "np.ones(len(labels))", 3 + 2),
-        ("flagged = scores >= threshold", "flagged = scores > threshold - 0.15", 2 + 2),
+        ("np.prod(np.maximum(distances, FLOOR)", "np.prod(np.asarray(distances)",
+         ("product, a level", "gain, one level")),
+        ("np.prod(np.maximum(distances, FLOOR) ** EXPONENTS", "np.prod(distances",
+         ("product", "gain")),
+        ("np.where(np.asarray(labels) == 1, WEIGHT, 1.0)", "np.ones(len(labels))",
+         ("fit", "gain")),
+        ("flagged = scores >= threshold", "flagged = scores > threshold - 0.15",
+         ("average_precision", "gain")),
     ],
     "metrics": [
-        ("(weights * shares).sum() / weights.sum()", "shares.mean()", 2),  # one region: the same
-        ("count = sum(flagged[p].mean() >", "count = sum(flagged[p].any() >", 3),
-        ("", "def flattered(a, n, extra): return (a * n + extra) / (n + extra)", 2),
-        ("", "def pixels_needed(a, n, target): return n * (target - a)", 1),
+        ("(weights * shares).sum() / weights.sum()", "shares.mean()",
+         ("aupro, regions", "aupro, tied")),  # one region: the same
+        ("count = sum(flagged[p].mean() >", "count = sum(flagged[p].any() >", ("iap",)),
+        ("", "def flattered(a, n, extra): return (a * n + extra) / (n + extra)", ("flattered",)),
+        ("", "def pixels_needed(a, n, target): return n * (target - a)", ("pixels_needed",)),
     ],
 }  # fmt: skip
 
@@ -135,9 +146,14 @@ def points(assigned: Path, name: str, path: Path, confined: bool, student="1/Ann
     return mark.points
 
 
-def all_points(assigned: Path, name: str) -> int:
+def hidden_tests(assigned: Path, name: str) -> dict[str, int]:
+    """The points of each hidden test, by its name: an instructor may change them."""
     assignment = read_assignment(assigned / "grader" / f"{name}.json")
-    return sum(part.points for part in assignment.parts("1/Ann"))
+    return {f"{part.question}, {part.what}": part.points for part in assignment.parts("1/Ann")}
+
+
+def all_points(assigned: Path, name: str) -> int:
+    return sum(hidden_tests(assigned, name).values())
 
 
 def changed(path: Path, old: str, new: str, out: Path) -> Path:
@@ -161,22 +177,26 @@ def test_the_solution_gets_full_marks_and_an_untouched_copy_none(assigned, confi
 
 
 @pytest.mark.parametrize(
-    ("name", "old", "new", "lost"),
+    ("name", "old", "new", "fails"),
     [(name, *wrong) for name, all_wrong in WRONG.items() for wrong in all_wrong],
 )
 def test_a_wrong_answer_loses_its_points_and_no_others(
-    assigned, confined, tmp_path, name, old, new, lost
+    assigned, confined, tmp_path, name, old, new, fails
 ):
     solution = assigned / "solutions" / f"{name}.ipynb"
     wrong = changed(solution, old, new, tmp_path / "wrong.ipynb")
-    assert points(assigned, name, wrong, confined) == all_points(assigned, name) - lost
+    tests = hidden_tests(assigned, name)
+    left = sum(worth for test, worth in tests.items() if not test.startswith(fails))
+    assert points(assigned, name, wrong, confined) == left < all_points(assigned, name)
 
 
 @pytest.mark.parametrize("name", CODED)
 def test_the_librarys_answers_are_wrong(assigned, confined, tmp_path, name):
     student = assigned / "students" / f"{name}.ipynb"
     with_library = changed(student, "", LIBRARY[name], tmp_path / "library.ipynb")
-    assert points(assigned, name, with_library, confined) <= 1
+    # Of a single region the library may by chance find the same IAP.
+    by_chance = hidden_tests(assigned, name).get("iap, one region", 0)
+    assert points(assigned, name, with_library, confined) <= by_chance
 
 
 @pytest.mark.parametrize("name", CODED)
@@ -245,15 +265,29 @@ def test_an_ablation_begins_as_a_chapter_does_and_tests_nothing(assigned):
 
 
 def test_points_are_those_that_were_handed_out(assigned, tmp_path, monkeypatch):
-    changed_text = (SOURCES / "metrics.py").read_text().replace('corner", 1', 'corner", 5')
-    assert changed_text.count(", 5, ((corners,),))") == 1
+    before = hidden_tests(assigned, "metrics")
+    corner = "regions, regions that touch at a corner"
+    text, changes = re.subn(r'corner", \d+', 'corner", 50', (SOURCES / "metrics.py").read_text())
+    assert changes == 1
     monkeypatch.setattr(assignment_module, "SOURCES", tmp_path)
-    (tmp_path / "metrics.py").write_text(changed_text)
+    (tmp_path / "metrics.py").write_text(text)
     (tmp_path / "metrics.md").write_text((SOURCES / "metrics.md").read_text())
-    assert all_points(assigned, "metrics") == 10
+    assert hidden_tests(assigned, "metrics") == before
     newly_made = make_assignment("metrics", SECRET)
-    assert sum(part.points for part in newly_made.parts("1/Ann")) == 14
-    assert "14 points." in newly_made.cells[0].source
+    total = sum(part.points for part in newly_made.parts("1/Ann"))
+    assert total == all_points(assigned, "metrics") - before[corner] + 50
+    assert f"{total} points." in newly_made.cells[0].source
+
+
+@pytest.mark.parametrize("name", CODED)
+def test_the_text_names_the_points_of_the_hidden_tests(name):
+    assignment = make_assignment(name, SECRET)
+    text = "\n".join(cell.source for cell in assignment.cells if cell.kind == "text")
+    headings = re.findall(r"^## .*?\((\d+ point.*)\)$", text, re.M)
+    assert all(re.fullmatch(r"\d+ points?( \+ \d+ points?)*", words) for words in headings)
+    whole = sum(int(number) for words in headings for number in re.findall(r"\d+", words))
+    assert whole == sum(part.points for part in assignment.parts("1/Ann"))
+    assert not re.search(r"\b1 points", text)
 
 
 def test_two_students_have_other_inputs():
@@ -288,6 +322,26 @@ def test_other_peoples_files_are_not_written_over(tmp_path):
     with pytest.raises(DeSTSegError, match="holds other files"):
         write_assignments(SECRET, tmp_path, ("perlin",))
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+    with pytest.raises(DeSTSegError, match=r"thesis\.tex is no folder"):
+        write_assignments(SECRET, tmp_path / "thesis.tex", ("perlin",))
+
+
+def test_solutions_and_the_grader_are_for_their_owner_alone(assigned):
+    modes = {path.name: path.stat().st_mode & 0o777 for path in assigned.iterdir()}
+    assert (modes["solutions"], modes["grader"]) == (0o700, 0o700)
+
+
+@pytest.mark.parametrize(("mode", "others"), [(0o600, False), (0o640, True), (0o604, True)])
+def test_a_secret_that_others_can_read_is_said_with_the_remedy(
+    tmp_path, monkeypatch, capsys, mode, others
+):
+    secret = tmp_path / "my secret"
+    secret.write_bytes(SECRET)
+    secret.chmod(mode)
+    monkeypatch.setattr(write, "write_assignments", lambda *_: None)
+    monkeypatch.setattr(sys, "argv", ["write.py", "--secret", str(secret)])
+    write.main()
+    assert (f"chmod 600 '{secret}'" in capsys.readouterr().err) == others
 
 
 def test_chapters_are_handed_out_without_solutions_unless_they_are_kept(tmp_path):
@@ -305,6 +359,36 @@ def test_chapters_are_handed_out_without_solutions_unless_they_are_kept(tmp_path
         assert solutions_in(tmp_path / "all" / path.name) == 0
 
 
+@pytest.mark.parametrize("path", sorted(BOOK.glob("*.ipynb")), ids=lambda path: path.stem)
+def test_nothing_in_a_chapter_that_is_handed_out_is_marked_as_a_solution(tmp_path, path):
+    write_handout(tmp_path, [])
+    for cell in json.loads((tmp_path / path.name).read_text(encoding="utf-8"))["cells"]:
+        source = "".join(cell["source"])
+        assert "solution" not in cell["metadata"].get("tags", []), cell["id"]
+        assert not source.startswith("# @title Solution"), cell["id"]
+        # What the chapters fold in their words are solutions, whatever the line above says.
+        assert cell["cell_type"] == "code" or "<details" not in source, cell["id"]
+
+
+@pytest.mark.parametrize(
+    "fold",
+    [
+        "<details><summary>Solution</summary>\n\nBecause.\n\n</details>",
+        '<details class="wide">\n<summary><b>A solution</b> to both</summary>Because.</details>',
+        "<details><summary>Our answer</summary>Because.</details>\n\nIn between.\n\n"
+        "<details><summary>ANSWER</summary>Because.</details>",
+    ],
+)
+def test_solutions_in_words_are_left_out_however_they_are_folded(fold):
+    source = f"**1. Why?**\n\n{fold}\n\n**2. How?**".splitlines(keepends=True)
+    notebook = {"cells": [{"cell_type": "markdown", "metadata": {}, "source": source}]}
+    assert leave_out_solutions(notebook) == fold.count("<details")
+    left = "".join(notebook["cells"][0]["source"])
+    assert "Because" not in left and "<" not in left
+    assert left.startswith("**1. Why?**\n\n") and left.endswith("\n\n**2. How?**")
+    assert ("In between." in left) == ("In between." in fold)
+
+
 def solutions_in(path: Path) -> int:
     """Cells that are solutions, and solutions in words."""
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
@@ -319,24 +403,37 @@ def solutions_in(path: Path) -> int:
 
 def test_a_link_to_the_published_chapter_is_not_handed_out(tmp_path):
     (tmp_path / "book").mkdir()
-    notebook = json.loads((BOOK / "02_measuring.ipynb").read_text(encoding="utf-8"))
-    link = {"cell_type": "markdown", "id": "colab", "metadata": {}, "source": ["[Colab](https)"]}
-    notebook["cells"].insert(1, link)
-    (tmp_path / "book" / "one.ipynb").write_text(json.dumps(notebook), encoding="utf-8")
-    for keep in ([], ["one"]):
+    for name in ("_config.yml", "pyproject.toml"):
+        shutil.copy(BOOK.parent / name, tmp_path / name)
+    stamp("ada/destseg", "main", tmp_path)
+    chapter = tmp_path / "book" / "02_measuring.ipynb"
+    shutil.copy(BOOK / chapter.name, chapter)
+    chapter.write_text(committed_text(chapter, tmp_path), encoding="utf-8")
+    assert "colab.research.google.com" in chapter.read_text()
+    for keep in ([], [chapter.stem]):
         write_handout(tmp_path / "out", keep, tmp_path / "book")
-        assert "[Colab](https)" not in (tmp_path / "out" / "one.ipynb").read_text()
+        assert "colab.research.google.com" not in (tmp_path / "out" / chapter.name).read_text()
 
 
 def test_pages_for_instructors_are_not_handed_out(tmp_path):
     shutil.copytree(BOOK, tmp_path / "book", ignore=shutil.ignore_patterns("*.ipynb", "static"))
+    source = ["See [the guide](instructor.md#slides) and [chapter 2](02_measuring.ipynb)."]
+    cells = [{"cell_type": "markdown", "metadata": {}, "source": source}]
+    notebook = tmp_path / "book" / "one.ipynb"
+    notebook.write_text(json.dumps({"cells": cells}), encoding="utf-8")
     leave_out_pages(tmp_path / "book", BOOK.parent / "_toc.yml", tmp_path / "_toc.yml")
     contents = (tmp_path / "_toc.yml").read_text()
     assert "book/notation" in contents
     for name in ("instructor", "questions"):
         assert name not in contents
         assert not (tmp_path / "book" / f"{name}.md").exists()
-        assert f"({name}.md" not in (tmp_path / "book" / "how_to_use.md").read_text()
+        for page in tmp_path.rglob("*.md"):
+            assert f"({name}.md" not in page.read_text(encoding="utf-8"), page
+    assert json.loads(notebook.read_text())["cells"][0]["source"] == [
+        "See the guide and [chapter 2](02_measuring.ipynb)."
+    ]
+    for page in tmp_path.rglob("*.md"):
+        assert "<details" not in page.read_text(encoding="utf-8"), page
     assert "The instructor's guide has" in (tmp_path / "book" / "how_to_use.md").read_text()
     with pytest.raises(DeSTSegError, match="no chapter '2'"):
         write_handout(tmp_path, ["2"])

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import shutil
 import socket
 import sys
 from collections.abc import Iterator
@@ -93,6 +95,12 @@ def judged(path: Path, limits: Limits = LIMITS, *, confined: bool = True) -> Mar
     return judge_notebook(assignment, "eve/Eve E", path, limits, confined=confined)
 
 
+def worth(*questions: str) -> int:
+    """The points of these questions; an instructor may change them."""
+    parts = make_assignment("perlin", SECRET).parts("eve/Eve E")
+    return sum(part.points for part in parts if part.question in questions)
+
+
 def all_of(mark: Mark) -> str:
     return "\n".join(mark.feedback)
 
@@ -109,7 +117,7 @@ def test_a_limit_stops_what_would_succeed_without_it(handed_in, assigned, kind):
     assert stopped.seconds < 8
     allowed = judged(path, LOOSE)
     assert says not in all_of(allowed)
-    assert allowed.points == 10
+    assert allowed.points == allowed.possible
 
 
 @pytest.mark.parametrize("kind", ["reads", "writes", "connects"])
@@ -127,7 +135,7 @@ def test_files_and_the_network_are_out_of_reach(handed_in, assigned, tmp_path, k
         stopped = judged(path)
         assert victim.read_bytes() == before
         assert "Error: [Errno" in all_of(stopped)
-        assert stopped.points == 10  # the rest of the notebook is right
+        assert stopped.points == stopped.possible  # the rest of the notebook is right
         allowed = judged(path, confined=False)
         assert "Error: [Errno" not in all_of(allowed)
         assert (victim.read_bytes() == before) == (kind != "writes")
@@ -145,7 +153,8 @@ subprocess.Popen(["sleep", "31.4159"], start_new_session=True)
                 yield process
 
     path = hand_in(handed_in, assigned, cell + "import os, time\nos.fork() or time.sleep(9)")
-    assert judged(path).points == 10
+    mark = judged(path)
+    assert mark.points == mark.possible
     assert list(survivors()) == []
 
 
@@ -175,7 +184,7 @@ def test_the_environment_holds_nothing_of_the_instructors(handed_in, assigned, m
 def test_a_program_that_does_not_answer_gets_a_reason(handed_in, assigned, cell, says):
     mark = judged(hand_in(handed_in, assigned, cell))
     assert says in all_of(mark)
-    assert mark.points <= 4
+    assert mark.points <= worth("damage", "blend")  # noise is built on ease
 
 
 @pytest.mark.parametrize(
@@ -193,20 +202,20 @@ def test_a_late_cell_that_fails_costs_nothing_else_and_is_named_first(
 ):
     mark = judged(hand_in(handed_in, assigned, cell), Limits(seconds=8))
     assert says in mark.feedback[0]
-    assert mark.points == 10
+    assert mark.points == mark.possible
 
 
 def test_a_wrong_value_is_said_with_the_call_that_gave_it(handed_in, assigned):
     mark = judged(hand_in(handed_in, assigned, "def damage(values): return values * 0"))
     assert "a wrong value from damage(an array of shape" in all_of(mark)
-    assert mark.points == 8
+    assert mark.points == worth("ease", "noise", "blend")
 
 
 def test_what_was_answered_before_the_end_counts(handed_in, assigned):
     cell = "import os\ndef blend(*_): os._exit(0)"
     mark = judged(hand_in(handed_in, assigned, cell))
     assert "It was in a call of blend; what it had answered before counts." in mark.feedback[0]
-    assert mark.points == 8
+    assert mark.points == worth("ease", "noise", "damage")
 
 
 @pytest.mark.parametrize("text", [b"", b"{}", b"\xff\xfe", b"[" * 10**5, b'{"cells": [1]}'])
@@ -237,10 +246,13 @@ def test_a_class_gets_a_csv_and_feedback_and_ann_is_not_touched_by_eve(
     marks = grade_class(handed_in, *of_the_class(tmp_path, assigned), LIMITS)
     write_marks(marks, tmp_path / "marks")
     rows = list(csv.DictReader((tmp_path / "marks" / "marks.csv").open()))
-    assert [(row["id"], row["perlin"]) for row in rows] == [("ann", "10"), ("eve", "2")]
+    whole, damage = worth("ease", "noise", "damage", "blend"), worth("damage")
+    assert [(row["id"], row["perlin"]) for row in rows] == [
+        ("ann", str(whole)), ("eve", str(damage)),
+    ]  # fmt: skip
     feedback = (tmp_path / "marks" / "feedback" / "eve.md").read_text()
     assert "blend is not defined" in feedback
-    assert "damage, the share of the pixels: right, 1 of 1" in feedback
+    assert "damage, the share of the pixels: right, " in feedback
 
 
 def test_without_a_sandbox_a_changed_file_stops_the_grading(handed_in, assigned, tmp_path):
@@ -293,27 +305,72 @@ def test_a_roster_that_is_not_there_is_refused(tmp_path):
 
 def test_what_lies_where_it_is_not_looked_for_is_named(handed_in, assigned, tmp_path):
     solution = (handed_in / "ann" / "perlin.ipynb").read_bytes()
-    for place in ("eve/perlin (1).ipynb", "eve/Perlin.ipynb", "Ann/perlin.ipynb", "x/perlin.ipynb"):
+    for place in (
+        "eve/perlin (1).ipynb", "eve/Perlin.ipynb", "eve/eve_perlin.IPYNB",
+        "eve/homework\n<b>.ipynb", "eve/metrics.ipynb", "eve/notes.txt",
+        "Ann/perlin.ipynb", "x/perlin.ipynb",
+    ):  # fmt: skip
         (handed_in / place).parent.mkdir(exist_ok=True)
         (handed_in / place).write_bytes(solution)
-    (handed_in / "eve" / "notes.ipynb").write_bytes(solution)
     remarks = look_through(handed_in, *of_the_class(tmp_path, assigned))
     assert remarks == {
-        "": [
-            "Ann is no id of the roster: rename it to ann.",
-            "x is no id of the roster: add the student or leave it out.",
-        ],
-        "ann": [],
+        "": ["x is no id of the roster: add the student or leave it out."],
+        "ann": ["Ann was not graded: the folder's name must be ann."],
         "eve": [
             "Perlin.ipynb was not graded: its name must be perlin.ipynb.",
+            "eve_perlin.IPYNB was not graded: its name must be perlin.ipynb.",
+            "homework?<b>.ipynb was not graded: no assignment that is graded has this name.",
             "perlin (1).ipynb was not graded: its name must be perlin.ipynb.",
         ],
     }
     write_marks({Student("eve", "Eve E"): {}}, tmp_path / "marks", remarks)
-    assert remarks["eve"][1] in (tmp_path / "marks" / "feedback" / "eve.md").read_text()
+    lines = (tmp_path / "marks" / "feedback" / "eve.md").read_text().splitlines()
+    for text in remarks["eve"]:
+        assert f"    {text}" in lines  # as text, whatever a file is called
     (handed_in / "ann" / "perlin.ipynb").unlink()
     remarks = look_through(handed_in, *of_the_class(tmp_path, assigned))
     assert "perlin: nobody handed in perlin.ipynb." in remarks[""][-1]
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("ablation.ipynb", ["ablation.ipynb was not graded: a folder with the name ablation is."]),
+        ("Ablation", ["Ablation was not graded: a folder with the name ablation is."]),
+        ("ablation.zip", ["ablation.zip was not graded: a folder with the name ablation is."]),
+        ("ablation", []),
+    ],
+)
+def test_of_the_ablation_it_is_the_folder_that_is_looked_for(tmp_path, name, says):
+    (tmp_path / "ann" / name).mkdir(parents=True)
+    ablation = make_assignment("ablation", SECRET)
+    remarks = look_through(tmp_path, [Student("ann", "Ann A")], [ablation])
+    assert remarks["ann"] == says
+
+
+@pytest.mark.parametrize("kind", ["a pipe", "a link to an endless file", "12 MiB"])
+def test_what_is_no_plain_file_of_some_size_is_not_read_before_grading_either(
+    handed_in, assigned, tmp_path, kind
+):
+    path = handed_in / "eve" / "perlin.ipynb"
+    if kind == "a pipe":
+        os.mkfifo(path)  # whoever reads it waits for ever
+    elif kind == "12 MiB":
+        whole = (handed_in / "ann" / "perlin.ipynb").read_bytes()
+        path.write_bytes(whole + b" " * (12 * MIB))
+    else:
+        path.symlink_to("/dev/zero")
+    assert look_through(handed_in, *of_the_class(tmp_path, assigned))["eve"] == []
+    assert judged(path).points == 0
+
+
+def test_a_notebook_that_does_not_say_its_set_is_graded_as_usual(handed_in, assigned, tmp_path):
+    path = handed_in / "ann" / "perlin.ipynb"
+    notebook = json.loads(path.read_text())
+    del notebook["metadata"]
+    path.write_text(json.dumps(notebook))
+    assert look_through(handed_in, *of_the_class(tmp_path, assigned))["ann"] == []
+    assert judged(path).points == judged(path).possible
 
 
 def test_a_notebook_of_another_class_is_named_and_a_whole_class_of_them_refused(
@@ -339,6 +396,7 @@ def test_a_notebook_of_another_class_is_named_and_a_whole_class_of_them_refused(
         ({"--roster": "absent.csv"}, "Name the roster"),
         ({"--grader": "absent"}, "grade with GRADER=FOLDER/grader"),
         ({"--only": "perlim"}, "has no 'perlim'; choose among perlin"),
+        ({"--out": "roster.csv"}, "roster.csv cannot be a folder for the marks"),
     ],
 )
 def test_a_wrong_argument_is_refused_at_once_and_earlier_marks_stay(
@@ -355,6 +413,20 @@ def test_a_wrong_argument_is_refused_at_once_and_earlier_marks_stay(
     with pytest.raises(SystemExit, match=says):
         grade.main()
     assert (tmp_path / "marks" / "marks.csv").read_text() == "earlier"
+
+
+def test_what_was_not_graded_is_the_last_that_is_printed(
+    handed_in, assigned, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (handed_in / "ann" / "perlin.ipynb").rename(handed_in / "eve" / "perlin (1).ipynb")
+    line = ["--dir", "in", "--roster", "roster.csv", "--grader", str(assigned / "grader")]
+    monkeypatch.setattr(sys, "argv", ["grade.py", *line])
+    grade.main()
+    last = capsys.readouterr().out.splitlines()[-1]
+    wanted = "eve: perlin (1).ipynb was not graded: its name must be perlin.ipynb."
+    assert last == f"look at this: {wanted}"
+    assert (tmp_path / "marks" / "marks.csv").is_file()
 
 
 def test_only_what_was_set_counts(assigned, tmp_path):
@@ -455,9 +527,13 @@ def test_a_class_with_other_seeds_does_not_get_this_ones_points(ablation):
     assert mark.points == 0
 
 
-def test_a_study_copied_from_the_repository_gets_nothing():
-    mark = marked(ROOT / "results" / "studies" / "levels_magnetic_tile")
+def test_a_study_copied_from_the_repository_gets_nothing_whatever_it_claims(tmp_path):
+    study = tmp_path / "ablation"
+    shutil.copytree(ROOT / "results" / "studies" / "levels_magnetic_tile", study)
+    (study / "claims.json").write_text('{"metric": "aupro", "differences": {}}')
+    mark = marked(study)
     assert mark.points == 0
+    assert "another study than the one that was set" in all_of(mark)
 
 
 def test_an_empty_folder_gets_a_reason(tmp_path):

@@ -41,6 +41,7 @@ def main() -> None:
         assignments = read_grader(arguments.grader, arguments.only)
         students = read_roster(arguments.roster)
         remarks = look_through(arguments.dir, students, assignments)
+        make_folder(arguments.out)
         confined = choose_confinement(unsafe=arguments.unsafe)
         marks = grade_class(
             arguments.dir, students, assignments, Limits(seconds=arguments.seconds),
@@ -52,7 +53,7 @@ def main() -> None:
     print(f"{arguments.out / 'marks.csv'} and feedback in {arguments.out / 'feedback'}")
     for student, texts in remarks.items():
         for text in texts:
-            print(f"look at this: {student + '/' if student else ''}{text}")
+            print(f"look at this: {student + ': ' if student else ''}{text}")
 
 
 def read_grader(folder: Path, only: list[str] | None = None) -> list[Assignment]:
@@ -94,6 +95,20 @@ def look_through(
     for student, texts in of_another_set(folder, students, assignments).items():
         remarks[student] += texts
     return remarks
+
+
+def make_folder(out: Path) -> None:
+    """Make the folder for the marks, before they take minutes.
+
+    Raises:
+        DeSTSegError: it cannot be made.
+    """
+    try:
+        (out / "feedback").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DeSTSegError(
+            f"{out} cannot be a folder for the marks ({error.strerror}); name another: OUT=marks"
+        ) from None
 
 
 def choose_confinement(*, unsafe: bool) -> bool:
@@ -180,7 +195,7 @@ def write_marks(
     marks: dict[Student, dict[str, Mark]], out: Path, remarks: dict[str, list[str]] | None = None
 ) -> None:
     """Write marks.csv, a line per student, and feedback/ID.md, with the remarks on that student."""
-    (out / "feedback").mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     names = list(next(iter(marks.values()), {}))
     with (out / "marks.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
@@ -189,13 +204,11 @@ def write_marks(
             points = [by_name[name].points for name in names]
             writer.writerow([student.id, student.name, *points, sum(points)])
     for student, by_name in marks.items():
-        lines = [
-            f"# {student.name}\n",
-            *(f"{text}\n" for text in (remarks or {}).get(student.id, ())),
-        ]
+        # Indented: what a submission printed, and its files' names, are text and no Markdown.
+        own = (remarks or {}).get(student.id, [])
+        lines = [f"# {student.name}\n", *(f"    {text}" for text in own), *([""] if own else [])]
         for name, mark in by_name.items():
             lines.append(f"## {name}: {mark.points:g} of {mark.possible:g}\n")
-            # Indented: what a submission printed is text, and no Markdown of ours.
             lines += [f"    {line}" for text in mark.feedback for line in text.splitlines()]
             lines.append("")
         path = out / "feedback" / f"{student.id}.md"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from assignment import Assignment
+from assignment import NAMES, Assignment
+from judge import read_notebook
 from study_folder import FOLDER
 
 from destseg_lib.errors import DeSTSegError
@@ -72,24 +72,24 @@ def not_looked_at(
 ) -> dict[str, list[str]]:
     """By id, what was handed in under a name that is not looked for; under "", what nobody has.
 
-    That is a folder of no student, or an assignment that nobody handed in.
+    That is a folder of no student, or an assignment that nobody handed in. A folder that is a
+    student's but for capitals is said to that student.
     """
-    found: dict[str, list[str]] = {"": []}
-    ids = {student.id for student in students}
+    ids = [student.id for student in students]
+    found: dict[str, list[str]] = {"": [], **{student_id: [] for student_id in ids}}
     for path in sorted(folder.iterdir()):
         if path.name in ids or path.name.startswith("."):
             continue
-        close = [student for student in sorted(ids) if student.casefold() == path.name.casefold()]
-        hint = f"rename it to {close[0]}" if close else "add the student or leave it out"
-        found[""].append(f"{path.name} is no id of the roster: {hint}.")
-    for student in students:
-        own = folder / student.id
-        names = sorted(path.name for path in own.iterdir()) if own.is_dir() else []
-        found[student.id] = [
-            f"{name} was not graded: its name must be {wanted}."
-            for name in names
-            if (wanted := meant(name, assignments))
-        ]
+        name = printable(path.name)
+        if close := [one for one in ids if one.casefold() == path.name.casefold()]:
+            found[close[0]].append(f"{name} was not graded: the folder's name must be {close[0]}.")
+        else:
+            found[""].append(f"{name} is no id of the roster: add the student or leave it out.")
+    for student_id in ids:
+        own = folder / student_id
+        for path in sorted(own.iterdir()) if own.is_dir() else ():
+            if wrong := misnamed(path, assignments):
+                found[student_id].append(f"{printable(path.name)} was not graded: {wrong}.")
     for assignment in assignments:
         wanted = where(assignment)
         if not any((folder / student.id / wanted).exists() for student in students):
@@ -100,14 +100,30 @@ def not_looked_at(
     return found
 
 
-def meant(name: str, assignments: list[Assignment]) -> str:
-    """What a file or folder must have been called, where that can be told and it is not."""
+def misnamed(path: Path, assignments: list[Assignment]) -> str:
+    """What is wrong with the name of what a student handed in; empty where nothing is.
+
+    Nothing is wrong with a notebook that we wrote and that is not graded this time.
+    """
+    name = path.name.casefold()
     for assignment in assignments:
         wanted = where(assignment)
-        same = name.casefold().startswith(assignment.name)
-        if name != wanted and same and (wanted == FOLDER or name.casefold().endswith(".ipynb")):
-            return wanted
-    return ""
+        if path.name == wanted:
+            return ""
+        if assignment.name not in name:
+            continue
+        if wanted != FOLDER and name.endswith(".ipynb"):
+            return f"its name must be {wanted}"
+        if wanted == FOLDER and not (path.parent / FOLDER).is_dir():
+            return f"a folder with the name {FOLDER} is"
+    known = path.name in [f"{one}.ipynb" for one in NAMES] or path.name.startswith(".")
+    stray = name.endswith(".ipynb") and not known
+    return "no assignment that is graded has this name" if stray else ""
+
+
+def printable(name: str) -> str:
+    """A file's name without what would move the cursor or begin a line of its own."""
+    return "".join(letter if letter.isprintable() else "?" for letter in name)
 
 
 def where(assignment: Assignment) -> str:
@@ -118,8 +134,8 @@ def where(assignment: Assignment) -> str:
 def made(path: Path) -> str:
     """The set that a notebook says it is of; empty where it does not say so."""
     try:
-        return str(json.loads(path.read_bytes())["metadata"]["destseg"]["made"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return str(read_notebook(path)["metadata"]["destseg"]["made"])
+    except (DeSTSegError, KeyError, TypeError):
         return ""
 
 
@@ -132,11 +148,10 @@ def of_another_set(
         DeSTSegError: all of them are: the grader's folder is the wrong one.
     """
     said = {
-        (student.id, assignment.name): made(folder / student.id / where(assignment))
-        == assignment.made
+        (student.id, assignment.name): name == assignment.made
         for student in students
         for assignment in assignments
-        if made(folder / student.id / where(assignment))
+        if (name := made(folder / student.id / where(assignment)))
     }
     if said and not any(said.values()):
         raise DeSTSegError(

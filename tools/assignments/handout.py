@@ -5,8 +5,8 @@
 Cells with the tag ``solution`` and answers in words are left out; nothing after them depends on
 them. So are the links to Colab, which lead to the chapters with their solutions. The questions
 under "Check yourself" keep their answers. With ``--book`` the chapters are also built into pages,
-without the two that are for instructors, from the notebooks that ``make book`` executed, so that
-nothing is run again.
+from the notebooks that ``make book`` executed, so that nothing is run again. The instructor's guide
+and the bank of questions are not among them; a link to one of them becomes plain words.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ from destseg_lib.errors import DeSTSegError
 ROOT = Path(__file__).resolve().parents[2]
 BOOK = ROOT / "book"
 FOR_INSTRUCTORS = ("instructor", "questions")  # pages
-ANSWER = re.compile(r"\n*<details>\s*<summary>(?:Answer|Solution)</summary>.*?</details>", re.S)
+ANSWER = re.compile(
+    r"\n*<details\b[^>]*>\s*<summary\b(?:(?!</summary>).)*(?:answer|solution).*?</details>",
+    re.S | re.I,
+)
 
 
 def main() -> None:
@@ -91,9 +94,10 @@ def leave_out_pages(book: Path, contents: Path, to: Path) -> None:
     to.write_text(re.sub(rf" *- file: book/({names})\n", "", text), encoding="utf-8")
     for name in FOR_INSTRUCTORS:
         (book / f"{name}.md").unlink(missing_ok=True)
-    for path in sorted(book.glob("*.md")):
+    link = re.compile(rf"\[([^][]+)]\(({names})\.md(?:#[^)]*)?\)")
+    for path in sorted([*book.rglob("*.md"), *book.glob("*.ipynb")]):
         text = path.read_text(encoding="utf-8")
-        path.write_text(re.sub(rf"\[([^]]+)]\(({names})\.md\)", r"\1", text), encoding="utf-8")
+        path.write_text(link.sub(r"\1", text), encoding="utf-8")
 
 
 def build_handout(out: Path, keep: list[str], root: Path = ROOT) -> Path:
@@ -110,11 +114,11 @@ def build_handout(out: Path, keep: list[str], root: Path = ROOT) -> Path:
         copy = Path(folder)
         for name in ("book", "tools/book", "_vendor"):
             shutil.copytree(root / name, copy / name)
-        leave_out_pages(copy / "book", root / "_toc.yml", copy / "_toc.yml")
         config = (root / "_config.yml").read_text(encoding="utf-8")
         config = config.replace("execute_notebooks: cache", 'execute_notebooks: "off"')
         (copy / "_config.yml").write_text(config, encoding="utf-8")
         write_handout(copy / "book", keep, executed)
+        leave_out_pages(copy / "book", root / "_toc.yml", copy / "_toc.yml")
         command = [str(Path(sys.executable).with_name("jupyter-book")), "build", "."]
         built = subprocess.run(
             [*command, "--path-output", ".", "-q"], cwd=copy, capture_output=True, text=True,

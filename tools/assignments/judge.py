@@ -176,20 +176,34 @@ def shown(argument: Any) -> str:
     return f"{argument:.6g}" if isinstance(argument, float) else repr(argument)
 
 
-def code_cells(path: Path) -> list[str]:
-    """The code of a notebook.
+def read_notebook(path: Path) -> dict[str, Any]:
+    """What a file holds that should be a notebook.
 
     Raises:
-        DeSTSegError: it is missing, a link, too large, or not a notebook.
+        DeSTSegError: it is missing, a link, a pipe, too large, or no JSON object.
     """
     if path.is_symlink() or not path.is_file():
         raise DeSTSegError(f"{path.name} was not handed in.")
     if path.stat().st_size > LARGEST:
         raise DeSTSegError(f"{path.name} is larger than {LARGEST // 2**20} MiB; clear its outputs.")
     try:
-        cells = json.loads(path.read_bytes())["cells"]
+        return dict(json.loads(path.read_bytes()))
+    except OSError as error:
+        raise DeSTSegError(f"{path.name} cannot be read ({error.strerror}).") from None
+    except (ValueError, TypeError, RecursionError):
+        raise DeSTSegError(f"{path.name} is not a Jupyter notebook.") from None
+
+
+def code_cells(path: Path) -> list[str]:
+    """The code of a notebook.
+
+    Raises:
+        DeSTSegError: it cannot be read, or is not a notebook.
+    """
+    try:
+        cells = read_notebook(path)["cells"]
         return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (KeyError, TypeError):
         raise DeSTSegError(f"{path.name} is not a Jupyter notebook.") from None
 
 

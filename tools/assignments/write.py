@@ -13,6 +13,7 @@ import argparse
 import contextlib
 import io
 import json
+import shlex
 import shutil
 import sys
 import tempfile
@@ -70,7 +71,8 @@ def main() -> None:
     try:
         secret = read_secret(arguments.secret)
         if arguments.secret.expanduser().stat().st_mode & 0o077:
-            print(f"Others can read your secret: chmod 600 {arguments.secret}", file=sys.stderr)
+            path = shlex.quote(str(arguments.secret.expanduser()))
+            print(f"Others can read your secret. Run: chmod 600 {path}", file=sys.stderr)
         write_assignments(secret, arguments.out)
     except DeSTSegError as error:
         sys.exit(str(error))
@@ -81,8 +83,10 @@ def write_assignments(secret: bytes, out: Path, names: tuple[str, ...] = NAMES) 
     """Write the named assignments to ``out``, in place of what is there.
 
     Raises:
-        DeSTSegError: ``out`` holds something else.
+        DeSTSegError: ``out`` is no folder, or holds something else.
     """
+    if out.exists() and not out.is_dir():
+        raise DeSTSegError(f"{out} is no folder; choose an empty one with OUT=")
     if out.exists() and any(out.iterdir()) and not (out / "grader").is_dir():
         raise DeSTSegError(f"{out} holds other files; choose an empty folder with OUT=")
     for kind in ("students", "solutions", "grader"):
