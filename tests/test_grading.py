@@ -308,9 +308,10 @@ def test_what_lies_where_it_is_not_looked_for_is_named(handed_in, assigned, tmp_
     for place in (
         "eve/perlin (1).ipynb", "eve/Perlin.ipynb", "eve/eve_perlin.IPYNB",
         "eve/homework\n<b>.ipynb", "eve/metrics.ipynb", "eve/notes.txt",
-        "Ann/perlin.ipynb", "x/perlin.ipynb",
+        "Ann/perlin.ipynb", "x/perlin.ipynb", "eve/unpacked/here/perlin.ipynb",
+        "eve/.ipynb_checkpoints/perlin-checkpoint.ipynb", "eve/__MACOSX/._perlin.ipynb",
     ):  # fmt: skip
-        (handed_in / place).parent.mkdir(exist_ok=True)
+        (handed_in / place).parent.mkdir(parents=True, exist_ok=True)
         (handed_in / place).write_bytes(solution)
     remarks = look_through(handed_in, *of_the_class(tmp_path, assigned))
     assert remarks == {
@@ -321,6 +322,7 @@ def test_what_lies_where_it_is_not_looked_for_is_named(handed_in, assigned, tmp_
             "eve_perlin.IPYNB was not graded: its name must be perlin.ipynb.",
             "homework?<b>.ipynb was not graded: no assignment that is graded has this name.",
             "perlin (1).ipynb was not graded: its name must be perlin.ipynb.",
+            "unpacked was not graded: notebooks must lie in eve itself.",
         ],
     }
     write_marks({Student("eve", "Eve E"): {}}, tmp_path / "marks", remarks)

@@ -106,6 +106,8 @@ def misnamed(path: Path, assignments: list[Assignment]) -> str:
     Nothing is wrong with a notebook that we wrote and that is not graded this time.
     """
     name = path.name.casefold()
+    if name.startswith((".", "__macosx")):  # a program's own
+        return ""
     for assignment in assignments:
         wanted = where(assignment)
         if path.name == wanted:
@@ -116,8 +118,9 @@ def misnamed(path: Path, assignments: list[Assignment]) -> str:
             return f"its name must be {wanted}"
         if wanted == FOLDER and not (path.parent / FOLDER).is_dir():
             return f"a folder with the name {FOLDER} is"
-    known = path.name in [f"{one}.ipynb" for one in NAMES] or path.name.startswith(".")
-    stray = name.endswith(".ipynb") and not known
+    if path.is_dir() and name != FOLDER and any(path.rglob("*.ipynb")):
+        return f"notebooks must lie in {path.parent.name} itself"
+    stray = name.endswith(".ipynb") and path.name not in [f"{one}.ipynb" for one in NAMES]
     return "no assignment that is graded has this name" if stray else ""
 
 
