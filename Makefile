@@ -20,7 +20,7 @@ BESIDE := -n $(JOBS) --maxprocesses 8 --max-worker-restart 0 --no-loadscope-reor
 # Processes beside each other compute on one thread each: on two, each waits for the other's.
 ONE_EACH := OMP_NUM_THREADS=1
 # The book's example is trained on half of the cores, with a stated number of threads so that it
-# repeats; on the other half the book's notebooks are run meanwhile.
+# repeats. Meanwhile the book's notebooks run on whatever that leaves, four at a time at most.
 HALF := $(shell echo $$(( ($(JOBS) + 1) / 2 )))
 STATED := OMP_NUM_THREADS=$(or $(OMP_NUM_THREADS),$(HALF))
 # What `make test` runs, in this order. CI adds the book.
@@ -97,7 +97,7 @@ $(EXAMPLE)/evaluation.json: $(STAMP) $(LIBRARY)
 
 executed: $(STAMP)
 	@echo "Running the book's notebooks ..."
-	@$(OFFLINE) $(PY) tools/book/execute.py --jobs $(HALF)
+	@$(OFFLINE) nice -n 10 $(PY) tools/book/execute.py --jobs $$(( $(JOBS) < 4 ? $(JOBS) : 4 ))
 
 book: live ## train on a drawn category, measure, build the book, say where to look
 	@$(PY) -c 'import jupyter_book' 2>/dev/null || { \

@@ -5,6 +5,8 @@ They are functions of a page and its address, so that the tests can also show th
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import math
 import re
@@ -17,6 +19,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urldefrag, urljoin, urlparse
 
+import numpy as np
+from PIL import Image
 from playwright.sync_api import Browser, Locator, Page
 
 HEAVIEST = 4_000_000  # bytes of a page with all it loads, before anyone touches it
@@ -152,6 +156,13 @@ def dark_enough(page: Page) -> list[str]:
         .slice(0, 3).map(Number).reduce((a, b) => a + b)"""
     )
     return [] if light < 200 else ["stays light where the reader prefers dark"]
+
+
+def canvas_pixels(canvas: Locator) -> np.ndarray:
+    """What an opaque canvas shows, (H, W, 3), handed over as a PNG: small, and without a loss."""
+    address = canvas.evaluate("node => node.toDataURL()")
+    image = Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2])))
+    return np.asarray(image.convert("RGB"))
 
 
 # Interactives

@@ -18,6 +18,11 @@ HTML = ROOT / "_build" / "html"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes long, so that no browser waits for it at the end."""
+    items.sort(key=lambda item: item.path.stem not in ("test_page", "test_live", "test_handout"))
+
+
 class Silent(SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         """Say nothing of every request."""

@@ -66,12 +66,9 @@ def drag(page: Page, *points: tuple[float, float]) -> None:
 
 def painted(page: Page, side: int = 128) -> np.ndarray:
     """The picture's pixels, (side, side, 3)."""
-    values = page.evaluate(
-        "(side) => [...document.querySelector('canvas[tabindex]').getContext('2d')"
-        ".getImageData(0, 0, side, side).data]",
-        side,
-    )
-    return np.array(values, np.uint8).reshape(side, side, 4)[..., :3]
+    pixels = checks.canvas_pixels(canvas(page))
+    assert pixels.shape == (side, side, 3)
+    return pixels
 
 
 def over(shown: dict[str, str]) -> bool:

@@ -89,11 +89,7 @@ def graphs(folder: Path) -> Callable[[np.ndarray], Answer]:
 
 def outlined(page: Page) -> np.ndarray:
     """Where the shown photograph has the outline's colour, (H, W)."""
-    width, height, values = page.evaluate(
-        "(() => { const c = document.querySelector('.pair canvas'); return [c.width, c.height,"
-        "[...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]] })()"
-    )
-    pixels = np.array(values, np.uint8).reshape(height, width, 4)[..., :3].astype(int)
+    pixels = checks.canvas_pixels(page.locator(".pair canvas").first).astype(int)
     return np.abs(pixels - (213, 94, 0)).max(axis=2) <= 2
 
 
