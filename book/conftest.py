@@ -55,7 +55,7 @@ class Executed:
     def await_reply(self, *_: Any, **__: Any) -> None:
         """Nothing is waited for."""
 
-    await_idle = stop = interrupt = await_reply
+    await_idle = stop = await_reply
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

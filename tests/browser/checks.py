@@ -181,32 +181,29 @@ def states(page: Page) -> dict[str, Any]:
 
 def alive(page: Page) -> list[str]:
     """Every interactive of the page has come to life."""
-    models, views = states(page), shown_models(page)
-    found = [f"a widget has no state: {view}" for view in views if view not in models]
-    wanted, drawn = len(ours(page)), elements(page).count()
-    return found if drawn == wanted else [*found, f"{drawn} of {wanted} interactives are alive"]
+    return interactives(page)[0]
 
 
 def answers(page: Page) -> list[str]:
     """Every interactive, at five settings reached by mouse and keyboard, shows Python's values."""
-    if found := alive(page):
+    found, ours = interactives(page)
+    if found:
         return found
-    for number, state in enumerate(ours(page)):
+    for number, state in enumerate(ours):
         found += driven(page, elements(page).nth(number), state["checks"])
     return found
 
 
-def shown_models(page: Page) -> list[str]:
-    """The ids of the widgets that the page shows, in its order."""
-    scripts = page.locator('script[type="application/vnd.jupyter.widget-view+json"]')
-    return [json.loads(text)["model_id"] for text in scripts.all_text_contents()]
-
-
-def ours(page: Page) -> list[Any]:
-    """The states of the interactives that say what they must show."""
+def interactives(page: Page) -> tuple[list[str], list[dict[str, Any]]]:
+    """What is wrong with the page's widgets, and the states of those that say what they show."""
     models = states(page)
-    found = [models.get(view, {}) for view in shown_models(page)]
-    return [state for state in found if "checks" in state]
+    scripts = page.locator('script[type="application/vnd.jupyter.widget-view+json"]')
+    views = [json.loads(text)["model_id"] for text in scripts.all_text_contents()]
+    found = [f"a widget has no state: {view}" for view in views if view not in models]
+    ours = [models[view] for view in views if "checks" in models.get(view, {})]
+    if (drawn := elements(page).count()) != len(ours):
+        found.append(f"{drawn} of {len(ours)} interactives are alive")
+    return found, ours
 
 
 def elements(page: Page) -> Locator:
@@ -273,12 +270,12 @@ def brought_to(page: Page, element: Locator, name: str, target: Any, by_mouse: b
     control.focus()
     if not by_mouse:
         control.press("End" if float(target) - low > (high - low) / 2 else "Home")
+    # A page's key moves by about a tenth of the way: never past the target.
+    leap = math.ceil((high - low) / 10 / step)
     for _ in range(40):
         left = round((float(target) - float(control.input_value())) / step)
         if not left:
             break
-        # A page's key moves by about a tenth of the way: never past the target.
-        leap = math.ceil((high - low) / 10 / step)
         keys, times = ("ArrowRight", "ArrowLeft"), abs(left)
         if times > 2 * leap:
             keys, times = ("PageUp", "PageDown"), times // leap - 1

@@ -52,13 +52,19 @@ def canvas(page: Page) -> Locator:
     return page.locator("canvas[tabindex]")
 
 
+def on_screen(page: Page, *points: tuple[float, float]) -> list[tuple[float, float]]:
+    """Where points of the picture, in its pixels, are on the screen."""
+    box = canvas(page).bounding_box()
+    assert box
+    scale = box["width"] / 128, box["height"] / 128
+    return [(box["x"] + x * scale[0], box["y"] + y * scale[1]) for x, y in points]
+
+
 def drag(page: Page, *points: tuple[float, float]) -> None:
     """Drag the mouse along points of the picture, in its pixels."""
     canvas(page).scroll_into_view_if_needed()
-    box = canvas(page).bounding_box()
-    assert box
-    for number, (x, y) in enumerate(points):
-        page.mouse.move(box["x"] + x * box["width"] / 128, box["y"] + y * box["height"] / 128)
+    for number, place in enumerate(on_screen(page, *points)):
+        page.mouse.move(*place)
         if number == 0:
             page.mouse.down()
     page.mouse.up()
@@ -194,10 +200,7 @@ def test_a_part_is_erased_and_moved(served, browser):
 
 def pointer(page: Page, at: tuple[float, float]) -> str:
     """What the pointer looks like at a place of the picture."""
-    box = canvas(page).bounding_box()
-    assert box
-    x, y = at
-    page.mouse.move(box["x"] + x * box["width"] / 128, box["y"] + y * box["height"] / 128)
+    page.mouse.move(*on_screen(page, at)[0])
     return str(canvas(page).evaluate("node => getComputedStyle(node).cursor"))
 
 

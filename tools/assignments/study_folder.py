@@ -35,15 +35,15 @@ def judge_study(specification: Specification, folder: Path) -> Mark:
         check_files(folder)
         study, records = read_folder(folder)
     except DeSTSegError as error:
-        return Mark(0, possible, (without_folders(str(error).replace(str(folder), "ablation")),))
-    if other := given(study, specification):
+        return Mark(0, possible, (without_folders(str(error).replace(str(folder), FOLDER)),))
+    if another := given(study, specification):
         return Mark(0, possible, (
-            f"{other}: this is another study than the one that was set, so none of it counts.",
+            f"{another}: this is another study than the one that was set, so none of it counts.",
         ))  # fmt: skip
     # What is wrong, by the sentence that would be right; empty where it is.
     found = dict(zip(POINTS, (
         "; ".join(unfinished(study, records)[:5]),
-        given(study, specification),
+        another,
         one_change(study),
         own_numbers(study, records),
         claims(study, records, specification["metric"], folder / CLAIMS),

@@ -131,9 +131,8 @@ def notebooks(assignment: Assignment) -> tuple[str, str]:
 
 def master_notebook(assignment: Assignment) -> Any:
     """The notebook that otter-assign reads: raw cells mark questions, solutions and tests."""
-    cells = [
-        v4.new_raw_cell(CONFIG.format(name=assignment.name, tested=str(tested(assignment)).lower()))
-    ]
+    tested = "true" if any(cell.kind == "check" for cell in assignment.cells) else "false"
+    cells = [v4.new_raw_cell(CONFIG.format(name=assignment.name, tested=tested))]
     groups: list[list[Any]] = []  # a question with its checks, or one cell alone
     for cell in assignment.cells:
         if cell.kind == "check":
@@ -163,11 +162,6 @@ def _marked(what: str, cells: list[Any], config: str = "") -> list[Any]:
     return [v4.new_raw_cell(begin), *cells, v4.new_raw_cell(f"# END {what}")]
 
 
-def tested(assignment: Assignment) -> bool:
-    """Whether the notebook has public tests."""
-    return any(cell.kind == "check" for cell in assignment.cells)
-
-
 def _portable(assignment: Assignment, path: Path) -> str:
     """A notebook of otter's that says what set it is of, with ids that are the same every time.
 
@@ -179,7 +173,7 @@ def _portable(assignment: Assignment, path: Path) -> str:
         test.name: test.read_text(encoding="utf-8")
         for test in sorted((path.parent / "tests").glob("*.py"))
     }
-    if tested(assignment):
+    if tests:
         setup = SETUP.replace("{tests}", json.dumps(tests, indent=1))
         notebook.cells.insert(0, v4.new_code_cell(setup))
     else:
