@@ -21,8 +21,8 @@ import grade
 import psutil
 import pytest
 from assignment import Assignment, make_assignment
-from grade import grade_class, look_through, read_grader, write_marks
-from handed_in import Student, read_roster
+from grade import grade_class, read_grader, write_marks
+from handed_in import Student, look_through, read_roster
 from judge import Mark, judge_notebook
 from sandbox import MIB, Limits
 from study_folder import judge_study

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from assignment import NAMES, SOURCES, Assignment
 from enforcement import enforced, report
-from handed_in import Student, not_looked_at, of_another_set, read_roster, where
+from handed_in import Student, look_through, read_roster, where
 from judge import Mark, judge_notebook, read_assignment
 from sandbox import HERE, Limits
 from study_folder import FOLDER, judge_study
@@ -71,30 +71,6 @@ def read_grader(folder: Path, only: list[str] | None = None) -> list[Assignment]
     if unknown := [name for name in only or () if name not in found]:
         raise DeSTSegError(f"{folder} has no {unknown[0]!r}; choose among {', '.join(found)}")
     return [read_assignment(path) for name, path in found.items() if name in (only or found)]
-
-
-def look_through(
-    folder: Path, students: list[Student], assignments: list[Assignment]
-) -> dict[str, list[str]]:
-    """By id, what somebody has to be told of what was handed in; under "", only the instructor.
-
-    Raises:
-        DeSTSegError: there is no such folder, nothing of the class in it, or only notebooks of
-            another set.
-    """
-    if not folder.is_dir():
-        raise DeSTSegError(
-            f"{folder} is no folder. Name the one that holds a folder for each student: "
-            "make grade DIR=handed_in ROSTER=roster.csv"
-        )
-    if not any((folder / student.id).is_dir() for student in students):
-        raise DeSTSegError(
-            f"{folder} has no folder named by an id of the roster, such as {students[0].id}"
-        )
-    remarks = not_looked_at(folder, students, assignments)
-    for student, texts in of_another_set(folder, students, assignments).items():
-        remarks[student] += texts
-    return remarks
 
 
 def make_folder(out: Path) -> None:

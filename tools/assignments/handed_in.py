@@ -67,6 +67,30 @@ def read_roster(path: Path) -> list[Student]:
     return students
 
 
+def look_through(
+    folder: Path, students: list[Student], assignments: list[Assignment]
+) -> dict[str, list[str]]:
+    """By id, what somebody has to be told of what was handed in; under "", only the instructor.
+
+    Raises:
+        DeSTSegError: there is no such folder, nothing of the class in it, or only notebooks of
+            another set.
+    """
+    if not folder.is_dir():
+        raise DeSTSegError(
+            f"{folder} is no folder. Name the one that holds a folder for each student: "
+            "make grade DIR=handed_in ROSTER=roster.csv"
+        )
+    if not any((folder / student.id).is_dir() for student in students):
+        raise DeSTSegError(
+            f"{folder} has no folder named by an id of the roster, such as {students[0].id}"
+        )
+    remarks = not_looked_at(folder, students, assignments)
+    for student, texts in of_another_set(folder, students, assignments).items():
+        remarks[student] += texts
+    return remarks
+
+
 def not_looked_at(
     folder: Path, students: list[Student], assignments: list[Assignment]
 ) -> dict[str, list[str]]:
