@@ -39,8 +39,8 @@ def store_weights(content: onnx.ModelProto, weights: Weights) -> None:
     nodes = []
     for tensor in list(content.graph.initializer):
         name, values = tensor.name, numpy_helper.to_array(tensor)
-        if values.dtype != np.float32 or values.ndim != 4:
-            continue  # batch norm's gains and statistics are few
+        if not name.endswith(".weight") or values.ndim != 4:
+            continue  # the others are few
         if weights == "fp16":
             inputs = {f"{name}_fp16": values.astype(np.float16)}
             node = helper.make_node("Cast", list(inputs), [name], to=TensorProto.FLOAT)
