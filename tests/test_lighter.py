@@ -66,18 +66,19 @@ def test_resizing_late_is_resizing_first(sizes):
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("changes", "early"),
     [
-        {},
-        {"levels": (2, 3)},
-        {"levels": (1,)},
-        {"segmentation_input": "concatenation"},
-        {"segmentation_input": "cosine"},
-        {"segmentation": False, "student_map": "sum"},
-        {"encoder_decoder": False, "width": 1.0, "segmentation_width": 1 / 16},
+        ({}, True),
+        ({"levels": (2, 3)}, True),
+        ({"levels": (1,)}, True),
+        ({"segmentation_input": "concatenation"}, True),
+        ({"segmentation_input": "cosine"}, True),
+        ({"segmentation": False, "student_map": "sum"}, False),
+        ({"encoder_decoder": False, "width": 1.0, "segmentation_width": 1 / 16}, True),
+        ({"segmentation_width": 0.5}, False),
     ],
 )
-def test_a_lighter_model_answers_as_the_model(changes):
+def test_a_lighter_model_answers_as_the_model(changes, early):
     model = random_model(**changes)
     images = torch.randn(1, 3, 96, 96, generator=torch.Generator().manual_seed(2))
     light = lighter(model, 96)
@@ -85,10 +86,14 @@ def test_a_lighter_model_answers_as_the_model(changes):
         teacher, student = model.features(images)
         for given, wanted in zip(light.features(images), (teacher, student), strict=True):
             torch.testing.assert_close(given, wanted, atol=1e-4, rtol=1e-3)
-        if model.segmentation is not None:
-            expected = model.maps(teacher, student, quarter(images)).final
-            given = RestGraph(light).final(teacher, student, quarter(images))
-            torch.testing.assert_close(given, expected, atol=1e-4, rtol=1e-3)
+        expected = model.maps(teacher, student, quarter(images))
+        given = RestGraph(light).maps(teacher, student, quarter(images))
+        torch.testing.assert_close(given, expected, atol=1e-4, rtol=1e-3)
+    assert holds(light, EarlyBlock) is early
+
+
+def holds(model: nn.Module, kind: type[nn.Module]) -> bool:
+    return any(isinstance(module, kind) for module in model.modules())
 
 
 def test_the_model_itself_stays_as_it_is():

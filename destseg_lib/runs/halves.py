@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from destseg_lib.config import METRIC_SIZE, TOP_PIXELS
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.fusion import fuse
-from destseg_lib.model import DeSTSeg, quarter
+from destseg_lib.model import AnomalyMaps, DeSTSeg, quarter
 from destseg_lib.runs.export import (
     LARGEST_DIFFERENCE,
     ExportedGraph,
@@ -30,7 +30,7 @@ from destseg_lib.runs.export import (
     to_onnx,
 )
 from destseg_lib.runs.exported import onnxruntime_session
-from destseg_lib.runs.lighter import lighter
+from destseg_lib.runs.lighter import EarlyBlock, lighter
 from destseg_lib.runs.quantise import Weights, store_weights
 from destseg_lib.runs.run import Run
 from destseg_lib.textures import procedural_textures
@@ -85,24 +85,22 @@ class RestGraph(nn.Module):
         size = quarter(images)
         student = self.model.features_of(self.model.student, images)
         levels = level_distances(teacher, student, size)
-        by_distance = self.model.student_map(teacher, student, size)
-        segmented = self.model.segmentation is not None
-        final = self.final(teacher, student, size) if segmented else by_distance
-        maps = torch.cat([final, by_distance, levels], dim=1)
+        maps = torch.cat([*self.maps(teacher, student, size), levels], dim=1)
         maps = F.interpolate(maps, (METRIC_SIZE, METRIC_SIZE), mode="bilinear", align_corners=False)
         return maps, maps.flatten(2).topk(TOP_PIXELS).values.mean(dim=2)
 
-    def final(
+    def maps(
         self, teacher: tuple[Tensor, ...], student: tuple[Tensor, ...], size: tuple[int, int]
-    ) -> Tensor:
-        """The segmentation network's map ``(1, 1, *size)``; its first block resizes the levels."""
+    ) -> AnomalyMaps:
+        """The model's maps ``(1, 1, *size)``; an early block gets levels that are not resized."""
         network, kind = self.model.segmentation, self.model.config.segmentation_input
-        assert network is not None
+        if network is None or not isinstance(network.residual[0], EarlyBlock):
+            return self.model.maps(teacher, student, size)
         first, second = network.residual
         pairs = zip(teacher, student, strict=True)
         parts = [fuse((t,), (s,), kind, (t.shape[2], t.shape[3])) for t, s in pairs]
-        logits: Tensor = network.head(second(first(parts, size)))
-        return torch.sigmoid(logits)
+        final = torch.sigmoid(network.head(second(first(parts, size))))
+        return AnomalyMaps(final, self.model.student_map(teacher, student, size))
 
 
 def export_halves(run: Run, weights: Weights) -> Halves:

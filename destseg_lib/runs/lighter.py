@@ -49,8 +49,11 @@ TRANSFORMS = {
 }
 # Where it pays, as measured in WebAssembly: below these, the transforms cost what they save.
 FEWEST_CHANNELS, FEWEST_TILES = (64, 32), 16  # channels in and out
-# Tiles of four pixels make four times as many weights, of two less than twice as many.
-MOST_PAIRS = 2**15  # of channels in and out, for tiles of four
+# Both take memory, of which a telephone has little. Tiles of four pixels make four times as many
+# weights, of two less than twice as many, so there is a limit to the pairs of channels for either.
+MOST_PAIRS = {4: 2**15, 2: 2**16}
+# An early block makes ten maps for each of its channels; with more of these it begins as it was.
+MOST_EARLY = 96
 
 
 class TiledConvolution(nn.Module):
@@ -139,8 +142,8 @@ class EarlyBlock(nn.Module):
 def lighter(model: DeSTSeg, side: int) -> DeSTSeg:
     """A copy that answers alike with fewer products, for one image (1, 3, side, side) per pass.
 
-    Batch norm is folded into convolutions, 3x3 convolutions work in tiles where that pays, and the
-    segmentation network begins with an ``EarlyBlock``.
+    Batch norm is folded into convolutions, 3x3 convolutions work in tiles where that pays, and a
+    segmentation network of few channels begins with an ``EarlyBlock``.
 
     Args:
         model: trained; it stays as it is.
@@ -157,8 +160,9 @@ def lighter(model: DeSTSeg, side: int) -> DeSTSeg:
     if model.segmentation is not None:
         block = model.segmentation.residual[0]
         assert isinstance(block, BasicBlock)
-        model.segmentation.residual[0] = EarlyBlock(block)
-        del heights[block.conv1]
+        if block.conv1.out_channels <= MOST_EARLY:
+            model.segmentation.residual[0] = EarlyBlock(block)
+            del heights[block.conv1]
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, nn.Conv2d) and (tile := _tile(child, heights.get(child, 0))):
@@ -193,6 +197,8 @@ def _tile(convolution: nn.Conv2d, height: int) -> int | None:
     few = inner < FEWEST_CHANNELS[0] or outer < FEWEST_CHANNELS[1]
     if few or plain != ((3, 3), (1, 1), (1, 1)):
         return None
-    sides = (4, 2) if inner * outer <= MOST_PAIRS else (2,)
-    fitting = (s for s in sides if height % s == 0 and (height // s) ** 2 >= FEWEST_TILES)
-    return next(fitting, None)
+    for side, most in MOST_PAIRS.items():
+        enough = height % side == 0 and (height // side) ** 2 >= FEWEST_TILES
+        if enough and inner * outer <= most:
+            return side
+    return None
