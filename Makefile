@@ -16,7 +16,7 @@ unexport MPLBACKEND
 # longest files begin (conftest.py sorts them), so that no core waits for one of them at the end.
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 # A worker that dies ends the run: xdist would wait for its file for ever (found with 3.8).
-BESIDE := -n $(JOBS) --maxprocesses 8 --max-worker-restart 0 --no-loadscope-reorder
+BESIDE = -n $(JOBS) --maxprocesses 8 --max-worker-restart 0 --no-loadscope-reorder
 # Processes beside each other compute on one thread each: on two, each waits for the other's.
 ONE_EACH := OMP_NUM_THREADS=1
 # The book's example is trained on half of the cores, with a stated number of threads so that it
@@ -66,6 +66,8 @@ types: $(STAMP) ## check types (mypy, strict)
 quick: $(STAMP) ## run the unit tests that are not marked slow
 	$(OFFLINE) $(ONE_EACH) $(PY) -m pytest $(BESIDE) --dist loadfile -m "not slow" tests
 
+# Some of them wait for programs to end, so one more than there are cores: no core is idle.
+unit: JOBS := $(shell echo $$(( $(JOBS) + 1 )))
 unit: $(STAMP) ## run the unit tests (pytest), cut off from the network: THOROUGH=1 adds minutes of cases
 	$(OFFLINE) $(ONE_EACH) $(PY) -m pytest $(BESIDE) --dist loadfile tests
 

@@ -16,33 +16,28 @@ PAGES = check_book.pages()
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_from_disk_is_whole_and_answers_to_mouse_and_keyboard(
+def test_a_page_from_disk_is_whole_can_be_read_by_everyone_and_answers_to_mouse_and_keyboard(
     name: str, browser: Browser, html: Path
 ):
     root = html.as_uri() + "/"
     with checks.visit(browser, f"{root}{name}.html", root) as seen:
         assert checks.quiet(seen) == []
         assert checks.light_enough(seen, html, root) == []
+        assert checks.described(seen.page) == []
+        assert checks.accessible(seen.page, AXE) == []
         assert checks.answers(seen.page) == []
         assert checks.quiet(seen) == [], "after it was played with"
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_by_http_is_whole_and_can_be_read_by_everyone(
+def test_a_page_by_http_is_whole_and_suits_a_telephone_in_the_dark(
     name: str, served: str, browser: Browser, html: Path
 ):
-    with checks.visit(browser, f"{served}{name}.html", served) as seen:
+    address = f"{served}{name}.html"
+    with checks.visit(browser, address, served, dark=True, narrow=True) as seen:
         assert checks.quiet(seen) == []
         assert checks.light_enough(seen, html, served) == []
         assert checks.alive(seen.page) == []
-        assert checks.described(seen.page) == []
-        assert checks.accessible(seen.page, AXE) == []
-
-
-@pytest.mark.parametrize("name", PAGES)
-def test_a_page_suits_a_telephone_in_the_dark(name: str, served: str, browser: Browser):
-    address = f"{served}{name}.html"
-    with checks.visit(browser, address, served, dark=True, narrow=True) as seen:
         assert checks.fits(seen.page) == []
         assert checks.dark_enough(seen.page) == []
         assert checks.accessible(seen.page, AXE) == []

@@ -25,7 +25,8 @@ def labelled(box: Locator, label: str) -> Locator:
 
 
 @pytest.mark.parametrize("name", WITH_LINKS)
-def test_each_link_sets_what_it_says(name: str, root: str, browser: Browser) -> None:
+def test_each_link_sets_what_it_says(name: str, html: Path, browser: Browser) -> None:
+    root = html.as_uri() + "/"  # by http the same scripts are loaded
     with checks.visit(browser, f"{root}{name}.html", root) as seen:
         links = seen.page.locator("a[title^='set ']").all()
         assert links
