@@ -140,7 +140,7 @@ def fits(page: Page) -> list[str]:
 def accessible(page: Page, axe: Path) -> list[str]:
     """No serious finding of axe-core, contrast included."""
     page.add_script_tag(path=axe)
-    # Style sheets need not be asked for again, which a page from disk may not: no rule in use reads them.
+    # A page from disk may not ask for its style sheets again, and no rule in use reads them.
     result = page.evaluate("axe.run(document, { resultTypes: ['violations'], preload: false })")
     return [
         f"{finding['id']}: {node['html'][:160]} {node['failureSummary'][:300]}"
