@@ -76,6 +76,7 @@ def test_resizing_late_is_resizing_first(sizes):
         ({"segmentation": False, "student_map": "sum"}, False),
         ({"encoder_decoder": False, "width": 1.0, "segmentation_width": 1 / 16}, True),
         ({"segmentation_width": 0.5}, False),
+        ({"levels": (1,), "segmentation_width": 0.25}, False),  # 64 channels in and out
     ],
 )
 def test_a_lighter_model_answers_as_the_model(changes, early):

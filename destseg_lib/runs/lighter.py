@@ -160,7 +160,7 @@ def lighter(model: DeSTSeg, side: int) -> DeSTSeg:
     if model.segmentation is not None:
         block = model.segmentation.residual[0]
         assert isinstance(block, BasicBlock)
-        if block.conv1.out_channels <= MOST_EARLY:
+        if block.conv1.out_channels <= MOST_EARLY and block.downsample is not None:
             model.segmentation.residual[0] = EarlyBlock(block)
             del heights[block.conv1]
     for module in list(model.modules()):
