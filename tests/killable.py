@@ -139,7 +139,7 @@ def arrange_event(number: int) -> None:
 
     opened = Path.open
     Path.open = open_or_die  # type: ignore[method-assign,assignment]
-    for name in ("replace", "rename", "fsync"):
+    for name in ("link", "replace", "rename", "fsync"):
         around(name)
 
 

@@ -5,6 +5,7 @@ Hostile folders at random are in test_fuzz.py, kills at every moment in test_kil
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -104,6 +105,32 @@ def test_an_input_is_never_written_over(tmp_path: Path, kind: str) -> None:
     with pytest.raises(DeSTSegError, match="is a file that this command reads"):
         outputs(target.parent, [target.name], [photo], by="test", overwrite=True)
     assert photo.read_bytes() == b"photograph"
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["hard links", "no hard links"])
+def test_a_file_that_appears_at_the_last_moment_is_kept(
+    tmp_path: Path, links: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the last check and its place: a renamed file would replace it."""
+    made = outputs(tmp_path, ["a", "b"], (), by="test")
+    made.prepare()
+    link = os.link
+
+    def late(whole: Path, path: Path) -> None:
+        if not links:
+            raise OSError(errno.EOPNOTSUPP, "not supported")
+        if path.name == "a":
+            path.write_bytes(b"mine")
+        link(whole, path)
+
+    monkeypatch.setattr(os, "link", late)
+    made.write("b", lambda file: file.write(b"new"))
+    assert (tmp_path / "b").read_bytes() == b"new"
+    if links:
+        with pytest.raises(DeSTSegError, match="a is there already"):
+            made.write("a", lambda file: file.write(b"new"))
+        assert (tmp_path / "a").read_bytes() == b"mine"
+    assert not list(tmp_path.glob("*.partial"))
 
 
 def test_a_file_that_appears_during_the_work_is_kept(tmp_path: Path) -> None:

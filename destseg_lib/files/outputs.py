@@ -93,12 +93,14 @@ class Outputs:
 
     def write(self, name: str, write: Callable[[IO[bytes]], object], *, sync: bool = True) -> None:
         """Write, check and list a file; raises as ``check`` and ``write_whole``."""
-
-        def ready(whole: Path) -> None:
-            self._add(name, whole, sync)
-            self.check([name])  # again, because somebody else may have put a file there
-
         path = self.folder / name
+
+        def ready(whole: Path) -> bool:
+            self._add(name, whole, sync)
+            there = os.path.lexists(path)
+            self.check([name])  # again, because somebody else may have put a file there
+            return there
+
         self._make(path.parent)
         write_whole(path, write, sync=sync, ready=ready)
 

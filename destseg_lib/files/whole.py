@@ -23,7 +23,7 @@ def write_whole(
     write: Callable[[IO[bytes]], object],
     *,
     sync: bool = True,
-    ready: Callable[[Path], None] | None = None,
+    ready: Callable[[Path], bool] | None = None,
 ) -> None:
     """Give ``path`` the bytes that ``write`` writes, all of them or none.
 
@@ -31,7 +31,9 @@ def write_whole(
         path: of the file. If it is a link, the link is replaced.
         write: called with the open file.
         sync: force the file to the disk, so that it survives a power cut, too.
-        ready: called with the path of the whole file just before it takes its place.
+        ready: called with the path of the whole file just before it takes its place; whether it may
+            replace what is at ``path``. If not, and something comes there meanwhile, it is called
+            again.
 
     Raises:
         DeSTSegError: the disk is full or the folder may not be written; the file that was at
@@ -46,9 +48,13 @@ def write_whole(
             file.flush()
             if sync:
                 os.fsync(file.fileno())
-        if ready is not None:
-            ready(temporary)
-        temporary.replace(path)
+        placed = False
+        while not placed:
+            if ready is None or ready(temporary):
+                temporary.replace(path)
+                placed = True
+            else:
+                placed = _put_if_free(temporary, path)
         if sync:
             _sync_folder(path.parent)
     except (OSError, RuntimeError) as error:
@@ -132,6 +138,17 @@ def remove_partial_files(folder: Path) -> None:
     """Remove the files that ``write_whole`` was writing in ``folder`` when it was killed."""
     for leftover in folder.glob(f"*{PARTIAL}"):
         leftover.unlink()
+
+
+def _put_if_free(whole: Path, path: Path) -> bool:
+    """Put a file in its place unless there is one; renaming would replace what has just come."""
+    try:
+        os.link(whole, path)
+    except FileExistsError:
+        return False
+    except OSError:  # a file system without hard links
+        whole.replace(path)
+    return True
 
 
 def _not_written(path: Path, error: Exception, kept: str) -> DeSTSegError:
