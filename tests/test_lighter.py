@@ -10,14 +10,13 @@ import torch.nn.functional as F
 from onnx import numpy_helper
 from tiny import TINY, tiny_model
 from torch import nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils.flop_counter import FlopCounterMode
 
-from destseg_lib.model import quarter
+from destseg_lib.model import DeSTSeg, quarter
 from destseg_lib.resnet import BasicBlock
 from destseg_lib.runs.export import to_onnx
-from destseg_lib.runs.halves import RestGraph
-from destseg_lib.runs.lighter import EarlyBlock, TiledConvolution, lighter
+from destseg_lib.runs.halves import RestGraph, TeacherGraph
+from destseg_lib.runs.lighter import EarlyBlock, TiledConvolution, fold_batch_norm, lighter
 from destseg_lib.runs.quantise import store_weights
 from destseg_lib.runs.shipped import load_pretrained
 
@@ -52,12 +51,7 @@ def test_a_convolution_in_tiles_is_the_convolution(side, memory):
 def test_resizing_late_is_resizing_first(sizes):
     torch.manual_seed(0)
     block = BasicBlock(3 * len(sizes), 4).eval()
-    for convolution, norm in (("conv1", "bn1"), ("conv2", "bn2")):
-        setattr(
-            block, convolution, fuse_conv_bn_eval(getattr(block, convolution), getattr(block, norm))
-        )
-        setattr(block, norm, nn.Identity())
-    block.downsample = nn.Sequential(fuse_conv_bn_eval(*block.downsample), nn.Identity())
+    fold_batch_norm(block)
     parts = [torch.randn(1, 3, size, size) for size in sizes]
     with torch.inference_mode():
         resized = [F.interpolate(p, (16, 16), mode="bilinear", align_corners=False) for p in parts]
@@ -109,22 +103,18 @@ def test_the_model_itself_stays_as_it_is():
 @pytest.mark.slow
 def test_a_shipped_model_needs_less_than_two_thirds_of_its_multiplications():
     model = load_pretrained("metal", torch.device("cpu")).model.eval()
-    image = torch.zeros(1, 128, 128, 3, dtype=torch.uint8)
+    pixels = torch.zeros(1, 128, 128, 3, dtype=torch.uint8)
 
-    def counted(network: nn.Module, of_pixels: bool) -> int:
+    def counted(network: DeSTSeg) -> int:
         with torch.inference_mode(), FlopCounterMode(display=False) as count:
-            if of_pixels:
-                teacher = network.features_of(network.teacher, torch.zeros(1, 3, 128, 128))
-                RestGraph(network)(image, *teacher)
-            else:
-                network(torch.zeros(1, 3, 128, 128))
+            RestGraph(network)(pixels, *TeacherGraph(network)(pixels))
         return count.get_total_flops()
 
     # The weights' own transforms are done once, when a browser opens the file.
     light = lighter(model, 128)
     tiled = [module for module in light.modules() if isinstance(module, TiledConvolution)]
     once = sum(2 * m.weight[:, :, 0, 0].numel() * 9 * m.of_weights.shape[0] for m in tiled)
-    assert counted(light, True) - once < 2 / 3 * counted(model, False)
+    assert counted(light) - once < 2 / 3 * counted(model)
 
 
 def test_weights_alone_are_stored_in_fewer_bits():

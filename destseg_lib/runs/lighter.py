@@ -150,12 +150,7 @@ def lighter(model: DeSTSeg, side: int) -> DeSTSeg:
         side: of its images, a multiple of 32.
     """
     model = copy.deepcopy(model).eval()
-    for module in list(model.modules()):
-        children = list(module.named_children())
-        for (name, first), (after, second) in pairwise(children):
-            if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
-                setattr(module, name, fuse_conv_bn_eval(first, second))
-                setattr(module, after, nn.Identity())
+    fold_batch_norm(model)
     heights = _heights(model, side)
     if model.segmentation is not None:
         block = model.segmentation.residual[0]
@@ -168,6 +163,15 @@ def lighter(model: DeSTSeg, side: int) -> DeSTSeg:
             if isinstance(child, nn.Conv2d) and (tile := _tile(child, heights.get(child, 0))):
                 setattr(module, name, TiledConvolution(child, tile))
     return model
+
+
+def fold_batch_norm(network: nn.Module) -> None:
+    """Fold batch norm in eval mode into the convolution before it, in place."""
+    for module in list(network.modules()):
+        for (name, first), (after, second) in pairwise(list(module.named_children())):
+            if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
+                setattr(module, name, fuse_conv_bn_eval(first, second))
+                setattr(module, after, nn.Identity())
 
 
 def _heights(model: DeSTSeg, side: int) -> dict[nn.Conv2d, int]:
