@@ -150,6 +150,7 @@ HERE: dict[str, Any] = {}  # what a worker process keeps between its runs
 def begin(options: argparse.Namespace) -> None:
     """Prepare a worker process."""
     torch.set_num_threads(options.threads)
+    keep_freed_memory()
     HERE["options"], HERE["bench"] = options, workbench(options)
 
 
