@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from destseg_lib.config import CorruptionConfig, Rotation
+from destseg_lib.device import send
 from destseg_lib.errors import DeSTSegError
 
 GREY = 114 / 255  # the authors' fill for the corners of a turned photograph
@@ -104,8 +105,9 @@ def perlin_masks(
     lines = 2**config.max_cells_log2 + 1
     angles = 2 * math.pi * torch.rand(batch, lines, lines, generator=generator)
     turn = config.rotation * (2 * torch.rand(batch, generator=generator) - 1)
-    noise = perlin_noise((2**scales).to(device), angles.to(device), size)
-    return rotate(noise[:, None], turn.to(device)).gt_(config.threshold)
+    device = torch.device(device)
+    noise = perlin_noise(send(2**scales, device), send(angles, device), size)
+    return rotate(noise[:, None], send(turn, device)).gt_(config.threshold)
 
 
 def blend(images: Tensor, textures: Tensor, masks: Tensor, opacity: Tensor) -> Tensor:
@@ -151,7 +153,7 @@ def corrupt(
     masks = perlin_masks(batch, size, config, generator, images.device)
     low, high = config.opacity
     opacity = low + (high - low) * torch.rand(batch, generator=generator)
-    return Corrupted(blend(images, textures, masks, opacity.to(images.device)), masks)
+    return Corrupted(blend(images, textures, masks, send(opacity, images.device)), masks)
 
 
 def shrink_masks(masks: Tensor) -> Tensor:
@@ -187,4 +189,4 @@ def turn_photographs(images: Tensor, rotation: Rotation, generator: torch.Genera
             [image.rot90(int(k), (1, 2)) for image, k in zip(images, quarters, strict=True)]
         )
     degrees = 10 * torch.rand(batch, generator=generator) - 5
-    return rotate(images, degrees.to(images.device), fill=GREY)
+    return rotate(images, send(degrees, images.device), fill=GREY)

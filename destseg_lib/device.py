@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 import torch
+from torch import Tensor
 
 from destseg_lib.config import Precision
 from destseg_lib.errors import DeSTSegError
@@ -55,6 +56,17 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
         device.type, dtype=DTYPES[precision], enabled=precision != "fp32"
     )
     return context
+
+
+def send(tensor: Tensor, device: torch.device | None) -> Tensor:
+    """The same numbers on a device, without waiting for what a GPU still has to do.
+
+    A plain copy from memory to a GPU waits until the GPU has finished all that it was given, so
+    that it then has nothing to do until it is given more. A copy from pinned memory takes its turn.
+    """
+    if device is not None and device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def check_threads(threads: int | None) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from destseg_lib.config import METRIC_SIZE, TOP_PIXELS, ModelConfig, Precision
-from destseg_lib.device import autocast, resolve_precision
+from destseg_lib.device import autocast, resolve_precision, send
 from destseg_lib.fusion import distance_map, fuse, fused_channels
 from destseg_lib.metrics import image_scores
 from destseg_lib.segmentation import SegmentationNet
@@ -139,10 +139,12 @@ def quarter(images: Tensor) -> tuple[int, int]:
     return images.shape[2] // 4, images.shape[3] // 4
 
 
-def to_tensor(pixels: NDArray[np.uint8], device: torch.device | None = None) -> Tensor:
+def to_tensor(pixels: NDArray[np.uint8] | Tensor, device: torch.device | None = None) -> Tensor:
     """Images (N, S, S, 3) of bytes as a tensor (N, 3, S, S) in [0, 1], channels last in memory."""
-    # A copy, as torch warns of arrays that may not be written, such as mapped files.
-    return torch.from_numpy(np.array(pixels)).to(device).permute(0, 3, 1, 2).float().div(255)
+    if not isinstance(pixels, Tensor):
+        # A copy, as torch warns of arrays that may not be written, such as mapped files.
+        pixels = torch.from_numpy(np.array(pixels))
+    return send(pixels, device).permute(0, 3, 1, 2).float().div(255)
 
 
 def predict_maps(

@@ -15,6 +15,7 @@ from safetensors.torch import load as from_safetensors
 from torch import Tensor, nn
 
 from destseg_lib.config import TEACHER_CHANNELS
+from destseg_lib.device import send
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.resnet import ResNetTrunk, initialise
 
@@ -26,8 +27,10 @@ BUILTIN = Path(__file__).parent / "weights" / "teacher_builtin.safetensors"
 
 def normalise(images: Tensor) -> Tensor:
     """Bring images (B, 3, H, W) in [0, 1] to the mean and variance that the teacher expects."""
-    mean = torch.tensor(IMAGENET_MEAN, device=images.device, dtype=images.dtype)
-    std = torch.tensor(IMAGENET_STD, device=images.device, dtype=images.dtype)
+    mean, std = (
+        send(torch.tensor(three, dtype=images.dtype), images.device)
+        for three in (IMAGENET_MEAN, IMAGENET_STD)
+    )
     return (images - mean[:, None, None]) / std[:, None, None]
 
 

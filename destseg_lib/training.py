@@ -9,14 +9,23 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from destseg_lib.batches import PHASES, Batch, Phase, TrainingImages, draw_batch
+from destseg_lib.batches import (
+    PHASES,
+    Batch,
+    Phase,
+    Targets,
+    TrainingImages,
+    at_hand,
+    draw_batch,
+)
 from destseg_lib.config import PhaseConfig, TrainingConfig
 from destseg_lib.corruption import shrink_masks
 from destseg_lib.device import autocast, resolve_precision
@@ -27,6 +36,8 @@ from destseg_lib.model import DeSTSeg, quarter
 WARM_UP = 0.1  # share of a one-cycle schedule spent rising
 # Losses of so many steps are read together: reading one makes a GPU wait.
 LOG_EVERY = 10
+Features = tuple[Tensor, ...]  # of the levels in use, (B, C_k, H_k, W_k) each
+FUSED = ("cpu", "cuda")  # devices whose optimisers were tried as one loop over all weights
 
 
 class NonFiniteLossError(DeSTSegError):
@@ -58,15 +69,23 @@ class StepLog(NamedTuple):
     seconds: float
 
 
-def student_phase_loss(model: DeSTSeg, batch: Batch, config: TrainingConfig) -> Tensor:
+def student_phase_loss(
+    model: DeSTSeg, batch: Batch, config: TrainingConfig, target: Features | None = None
+) -> Tensor:
     """Distance of the student's features to the teacher's features of the clean image, ().
 
-    The student sees the corrupted image (equations 2 and 3).
+    The student sees the corrupted image (equations 2 and 3). ``target`` is what the teacher says,
+    where that is known already.
     """
-    with torch.no_grad():
-        target = model.select(model.teacher(batch.clean))
+    target = target or target_features(model, batch)
     seen = batch.corrupted if config.denoising else batch.clean
     return feature_loss(model.select(model.student(seen)), target)
+
+
+@torch.no_grad()
+def target_features(model: DeSTSeg, batch: Batch) -> Features:
+    """The student's target: what the teacher says of the clean images, in the levels in use."""
+    return model.select(model.teacher(batch.clean))
 
 
 def segmentation_phase_loss(model: DeSTSeg, batch: Batch, config: TrainingConfig) -> Tensor:
@@ -80,7 +99,7 @@ def segmentation_phase_loss(model: DeSTSeg, batch: Batch, config: TrainingConfig
     return segmentation_loss(logits, shrink_masks(batch.masks), config.focal_gamma, config.l1)
 
 
-LOSSES: dict[Phase, Callable[[DeSTSeg, Batch, TrainingConfig], Tensor]] = {
+LOSSES: dict[Phase, Callable[..., Tensor]] = {
     "student": student_phase_loss,
     "segmentation": segmentation_phase_loss,
 }
@@ -135,19 +154,22 @@ def learning_rates(config: TrainingConfig, phase: Phase, step: int) -> tuple[flo
 def start_phase(model: DeSTSeg, config: TrainingConfig, phase: Phase) -> TrainingState:
     """A fresh optimiser for one phase, at step 0."""
     options = phase_config(config, phase)
+    device = next(model.student.parameters()).device
     networks: list[nn.Module] = [model.student]
     if phase == "segmentation":
         assert model.segmentation is not None
         networks = [model.segmentation.residual, model.segmentation.head]
     groups = [{"params": list(network.parameters())} for network in networks]
+    shared: dict[str, Any] = {
+        "lr": options.lr,
+        "weight_decay": options.weight_decay,
+        "fused": device.type in FUSED,
+    }
     optimiser: torch.optim.Optimizer
     if options.optimiser == "sgd":
-        optimiser = torch.optim.SGD(
-            groups, lr=options.lr, momentum=options.momentum, weight_decay=options.weight_decay
-        )
+        optimiser = torch.optim.SGD(groups, momentum=options.momentum, **shared)
     else:
-        optimiser = torch.optim.AdamW(groups, lr=options.lr, weight_decay=options.weight_decay)
-    device = next(model.student.parameters()).device
+        optimiser = torch.optim.AdamW(groups, **shared)
     scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
     return TrainingState(phase, 0, optimiser, scaler)
 
@@ -182,6 +204,8 @@ def train_phase(
     phase, steps = state.phase, phase_config(config, state.phase).steps
     device = next(model.student.parameters()).device
     network = train_only(model, phase)
+    images = at_hand(images, device)
+    targets = Targets(len(images.good), config)
     started = time.perf_counter()
     with tqdm(total=steps, initial=state.step, desc=phase, leave=None, disable=not progress) as bar:
         while state.step < steps:
@@ -191,7 +215,9 @@ def train_phase(
                 group["lr"] = rate
             batch = draw_batch(images, config, phase, state.step, device)
             with autocast(device, config.precision):
-                loss = LOSSES[phase](model, batch, config)
+                target = partial(target_features, model, batch)
+                known = [targets.of(state.step, target)] if phase == "student" else []
+                loss = LOSSES[phase](model, batch, config, *known)
             state.optimiser.zero_grad(set_to_none=True)
             state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             state.scaler.step(state.optimiser)

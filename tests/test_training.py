@@ -12,12 +12,22 @@ import torch
 from torch import Tensor, nn
 
 from destseg_lib import DeSTSeg, DeSTSegError, ModelConfig, TrainingConfig, load_teacher
-from destseg_lib.batches import PHASES, TrainingImages, batch_indices, draw_batch, step_generator
+from destseg_lib.batches import (
+    PHASES,
+    PixelsOnDevice,
+    TrainingImages,
+    at_hand,
+    batch_indices,
+    draw_batch,
+    step_generator,
+)
 from destseg_lib.config import PhaseConfig
 from destseg_lib.corruption import shrink_masks
 from destseg_lib.device import resolve_precision
 from destseg_lib.losses import feature_loss, segmentation_loss
 from destseg_lib.runs.budget import fit_to_budget, seconds_per_step
+from destseg_lib.runs.inputs import Selection
+from destseg_lib.runs.tiles import covered
 from destseg_lib.teacher import Teacher, normalise
 from destseg_lib.training import (
     NonFiniteLossError,
@@ -203,6 +213,72 @@ def test_the_segmentation_network_learns_from_the_corrupted_image_alone(model):
     torch.testing.assert_close(
         without_l1, segmentation_loss(logits, masks, 2.0, l1=False), rtol=1e-3, atol=1e-5
     )
+
+
+# What is the same in every epoch
+
+
+def teacher_passes(model: DeSTSeg, config: TrainingConfig, data: TrainingImages) -> int:
+    """How often the teacher looks at a batch while the student is trained."""
+    passes = []
+    hook = model.teacher.register_forward_hook(lambda *_: passes.append(1))
+    run_phase(model, config, "student", data)
+    hook.remove()
+    return len(passes)
+
+
+def test_the_teacher_looks_at_each_clean_photograph_once(model):
+    assert teacher_passes(model, with_steps(CONFIG, 40, 0), images(good=8)) == 2
+    # Two batches of four leave one of nine out, a different one in each epoch.
+    assert 3 <= teacher_passes(model, with_steps(CONFIG, 40, 0), images(good=9)) < 9
+
+
+def test_it_looks_again_at_photographs_that_are_turned(model):
+    config = replace(with_steps(CONFIG, 10, 0), rotation="slight")
+    assert teacher_passes(model, config, images(good=4)) == 10
+
+
+def test_it_looks_again_where_its_features_would_take_too_much_memory(model, monkeypatch):
+    monkeypatch.setattr("destseg_lib.batches.MOST_REMEMBERED", 100)
+    assert teacher_passes(model, with_steps(CONFIG, 10, 0), images(good=4)) == 10
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"precision": "bf16"}, {"denoising": False}, {"model": ModelConfig((1, 3), width=1 / 16)}],
+    ids=str,
+)
+def test_remembered_features_train_the_same_student(teacher, monkeypatch, changes):
+    config = replace(with_steps(CONFIG, 12, 0), **changes)
+    one, other = (DeSTSeg(teacher, config.model) for _ in range(2))
+    records = run_phase(one, config, "student", images())
+    monkeypatch.setattr("destseg_lib.batches.MOST_REMEMBERED", 0)
+    plain = run_phase(other, config, "student", images())
+    assert [r.loss for r in records] == pytest.approx([r.loss for r in plain], rel=1e-5)
+
+
+@pytest.mark.parametrize("tiles", [1, 2])
+def test_photographs_copied_to_a_device_make_the_same_batches(tiles, monkeypatch):
+    monkeypatch.setattr("destseg_lib.batches.COPIED", 4)
+    data = images(good=11)
+    whole = np.random.default_rng(1).integers(0, 256, (11, *(covered(SIZE, tiles),) * 2, 3))
+    good = Selection(whole.astype(np.uint8), np.arange(1, 11), tiles)
+    data = TrainingImages(good, data.textures)
+    copied = TrainingImages(*(PixelsOnDevice(p, CPU) for p in (data.good, data.textures)))
+    assert len(copied.good) == len(good)
+    for phase in PHASES:
+        one, other = (draw_batch(d, CONFIG, phase, 3, CPU) for d in (data, copied))
+        assert all(map(torch.equal, one, other))
+
+
+@pytest.mark.parametrize(("free", "copied"), [(2**20, True), (2**16, False)])
+def test_a_gpu_gets_the_photographs_if_it_has_room_for_them(monkeypatch, free, copied):
+    there = torch.device("cuda")
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 2**30))
+    monkeypatch.setattr("destseg_lib.batches.PixelsOnDevice", lambda pixels, device: device)
+    data = images()  # 43 KB
+    assert at_hand(data, there) == (TrainingImages(there, there) if copied else data)
+    assert at_hand(data, CPU) is data
 
 
 # Only the network of the phase changes

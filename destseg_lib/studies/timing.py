@@ -99,10 +99,10 @@ def measure_timing(
         precision = resolve_precision(one.precision, device)
         config = replace(one, student=phase, segmentation=phase, precision=precision)
         shape = (2, config.batch_size, config.image_size, config.image_size, 3)
-        images = TrainingImages(*np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
+        good, textures = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
         model = move_to_device(DeSTSeg(load_teacher("random"), config.model), device)
-        rates = seconds_per_step(model, images, config, steps)
-        pixels = images.good[np.arange(2 * PREDICTION_BATCH) % len(images.good)]
+        rates = seconds_per_step(model, TrainingImages(good, textures), config, steps)
+        pixels = good[np.arange(2 * PREDICTION_BATCH) % len(good)]
         maps = predict_maps(model, pixels, precision=precision, progress=False)
         ended = [time.perf_counter() for _ in maps]  # the first batch warms up
         seconds: dict[str, float] = {"evaluation": ended[1] - ended[0]}
