@@ -37,7 +37,9 @@ WARM_UP = 0.1  # share of a one-cycle schedule spent rising
 # Losses of so many steps are read together: reading one makes a GPU wait.
 LOG_EVERY = 10
 Features = tuple[Tensor, ...]  # of the levels in use, (B, C_k, H_k, W_k) each
-FUSED = ("cpu", "cuda")  # devices whose optimisers were tried as one loop over all weights
+# Devices where an optimiser is one loop over all weights. Not in fp16: if its first step overflows
+# and is skipped, torch's fused SGD goes on from a momentum that was never set.
+FUSED = ("cpu", "cuda")
 
 
 class NonFiniteLossError(DeSTSegError):
@@ -160,16 +162,13 @@ def start_phase(model: DeSTSeg, config: TrainingConfig, phase: Phase) -> Trainin
         assert model.segmentation is not None
         networks = [model.segmentation.residual, model.segmentation.head]
     groups = [{"params": list(network.parameters())} for network in networks]
-    shared: dict[str, Any] = {
-        "lr": options.lr,
-        "weight_decay": options.weight_decay,
-        "fused": device.type in FUSED,
-    }
+    fused = device.type in FUSED and config.precision != "fp16"
+    shared: dict[str, Any] = {"lr": options.lr, "weight_decay": options.weight_decay}
     optimiser: torch.optim.Optimizer
     if options.optimiser == "sgd":
-        optimiser = torch.optim.SGD(groups, momentum=options.momentum, **shared)
+        optimiser = torch.optim.SGD(groups, momentum=options.momentum, fused=fused, **shared)
     else:
-        optimiser = torch.optim.AdamW(groups, **shared)
+        optimiser = torch.optim.AdamW(groups, fused=fused, **shared)
     scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
     return TrainingState(phase, 0, optimiser, scaler)
 
