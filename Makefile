@@ -131,7 +131,7 @@ links: $(STAMP) ## ask every address that the built book links to (needs a netwo
 colab: $(STAMP) ## say where the book is published: REPO=owner/name, REF=branch or tag; REPO= takes it back
 	$(PY) tools/book/notebooks.py --stamp "$(REPO)" --reference "$(or $(REF),main)"
 
-BENCHMARKS := metrics streaming corruption drawing training steps prediction export_cost
+BENCHMARKS := metrics streaming corruption drawing training steps ideas prediction export_cost
 
 bench: $(STAMP) ## run the benchmarks, each against its plain counterpart
 	@for name in $(BENCHMARKS); do \

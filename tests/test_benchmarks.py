@@ -16,12 +16,14 @@ from tiny import TINY, tiny_model
 from destseg_lib.drawn.dataset import ImageCounts
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.runs.run import Run
+from destseg_lib.training import target_features, with_steps
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "tools" / "results")]
 
 import export_cost  # noqa: E402
 import how_fast  # noqa: E402
+import ideas  # noqa: E402
 import prediction  # noqa: E402
 import steps  # noqa: E402
 import streaming  # noqa: E402
@@ -189,6 +191,32 @@ def test_a_small_grid_of_steps_is_measured_and_told(monkeypatch, tmp_path):
     table = "\n".join(how_fast.steps(record))
     assert "| student, 32 pixels, 2 images | 0.20 |" in table
     assert table.count("| 3.0 |") == 4
+
+
+@pytest.mark.slow
+def test_each_idea_is_timed_in_both_phases_and_told(monkeypatch, tmp_path):
+    monkeypatch.setitem(ideas.RECIPES, "tiny", lambda: replace(TINY, batch_size=2))
+    options = ["--recipe", "tiny", "--rounds", "1", "--steps", "1", "--threads", "1"]
+    record = run_main(ideas, monkeypatch, tmp_path / "ideas.json", *options, "--no-compile")
+    for found in record["times_as_long"].values():
+        assert set(found) == set(ideas.IDEAS) - {ideas.COMPILED}
+        assert found[ideas.AS_IT_IS] == 1
+        assert all(ratio > 0 for ratio in found.values())
+    table = "\n".join(how_fast.ideas(record))
+    assert table.count("(1.00)") >= 2
+    assert ideas.FOLDED in table
+
+
+def test_an_idea_is_taken_back_after_it_was_timed(monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        ideas.training, "target_features", lambda *a: asked.append(1) or target_features(*a)
+    )
+    config = with_steps(replace(TINY, batch_size=2), 5, 5)
+    for idea, times in ((ideas.ASKED, 5), (ideas.AS_IT_IS, 1), (ideas.FOLDED, 1)):
+        asked.clear()
+        ideas.step_seconds(idea, "student", config)
+        assert len(asked) == times, idea
 
 
 def fake_measure(side: str, phase: str, config: Any, threads: int) -> dict[str, Any]:
