@@ -63,6 +63,21 @@ def test_training_continues_from_a_checkpoint_to_the_same_bits(
     assert not any(torch.equal(expected[k], start[k]) for k in expected if k.startswith(phase))
 
 
+def test_a_phase_that_began_with_a_looping_optimiser_goes_on_with_it(tmp_path, monkeypatch) -> None:
+    steps = TINY.student.steps
+    with monkeypatch.context() as before:
+        before.setattr("destseg_lib.training.FUSED", ())  # as version 0.1 had it
+        unbroken, model = tiny_model(), tiny_model()
+        advance(unbroken, start_phase(unbroken, TINY, "student"), steps)
+        state = start_phase(model, TINY, "student")
+        advance(model, state, until=4)
+        save_checkpoint(tmp_path / "c.pt", model, TINY, state)
+    other = tiny_model(seed=9)
+    advance(other, load_checkpoint(tmp_path / "c.pt", other, TINY), steps)
+    expected, found = map(trained_weights, (unbroken, other))
+    assert all(torch.equal(found[k], expected[k]) for k in expected)
+
+
 def test_the_optimisers_memory_is_part_of_a_checkpoint(saved: Path) -> None:
     state = load_checkpoint(saved, tiny_model(), TINY)
     moments = list(state.optimiser.state_dict()["state"].values())
