@@ -141,6 +141,9 @@ def difference(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> 
 
 def resuming(bench: Bench, config: TrainingConfig) -> Record:
     """A run that is stopped in each phase ends at the weights of one that is not stopped."""
+    # More images than a batch holds, so that the resumed run meets them in other company.
+    images = draw_images(config.image_size, config.batch_size * 3 // 2)[1]
+    bench = replace(bench, images=images)
     never, in_each_phase = 1 << 30, config.student.steps - 1
     whole, again, resumed = (trained(bench, config, n) for n in (never, never, in_each_phase))
     # Where two unbroken runs differ the device is not deterministic, and no more can be asked.
@@ -175,6 +178,8 @@ def speed(bench: Bench) -> Iterator[Job]:
 
 def time_steps(bench: Bench, phase: Phase, precision: str, compiled: bool) -> Record:
     """Seconds of a step, corruption and transfer included, after some steps to warm up.
+
+    Then the teacher has seen the clean images, which it does once where they are not turned.
 
     In fp32 convolutions are in TF32, as torch has it.
     """

@@ -13,7 +13,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
@@ -22,11 +22,11 @@ from unittest.mock import patch
 
 import torch
 from measuring import command_line, report
-from torch import nn
+from torch import Tensor, nn
 from training import random_images
 
 from destseg_lib import training
-from destseg_lib.batches import PHASES, Batch, Phase, draw_batch
+from destseg_lib.batches import PHASES, Batch, Phase, Targets, draw_batch
 from destseg_lib.config import RECIPES, TrainingConfig
 from destseg_lib.device import keep_freed_memory, resolve_precision
 from destseg_lib.model import DeSTSeg
@@ -36,15 +36,23 @@ from destseg_lib.teacher import load_teacher
 CPU = torch.device("cpu")
 AS_IT_IS = "as it is"
 ASKED = "the teacher asked in every step"
-LOOPS = "an optimiser that loops over the weights"
+WEIGHT_BY_WEIGHT = "an optimiser that goes weight by weight"
 CHANNELS_FIRST = "channels first in memory"
 FOLDED = "batch norm of frozen networks folded"
 COMPILED = "compiled"
-IDEAS = (AS_IT_IS, ASKED, LOOPS, CHANNELS_FIRST, FOLDED, COMPILED)
+IDEAS = (AS_IT_IS, ASKED, WEIGHT_BY_WEIGHT, CHANNELS_FIRST, FOLDED, COMPILED)
 
 
 def channels_first(*arguments: Any) -> Batch:
     return Batch(*(part.contiguous() for part in draw_batch(*arguments)))
+
+
+class ChannelsFirst(Targets):
+    """Targets in the student's memory order."""
+
+    def of(self, step: int, compute: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+        """As ``Targets`` gives them."""
+        return tuple(level.contiguous() for level in super().of(step, compute))
 
 
 @contextmanager
@@ -52,8 +60,8 @@ def changed(idea: str) -> Iterator[None]:
     """Training with this one idea changed, inside the block."""
     change = {
         ASKED: patch("destseg_lib.batches.MOST_REMEMBERED", 0),
-        LOOPS: patch.object(training, "FUSED", ()),
-        CHANNELS_FIRST: patch.object(training, "draw_batch", channels_first),
+        WEIGHT_BY_WEIGHT: patch.object(training, "FUSED", ()),
+        CHANNELS_FIRST: patch.multiple(training, draw_batch=channels_first, Targets=ChannelsFirst),
     }.get(idea)
     if change is None:
         yield
@@ -94,9 +102,11 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     keep_freed_memory()
-    with tempfile.TemporaryDirectory() as compiled:  # else an earlier run's compiled code is found
-        os.environ["TORCHINDUCTOR_CACHE_DIR"] = compiled
-        report(measured(options), options.json)
+    with tempfile.TemporaryDirectory() as folder:
+        # Else the compiled code of an earlier run is found.
+        with patch.dict(os.environ, TORCHINDUCTOR_CACHE_DIR=folder):
+            record = measured(options)
+        report(record, options.json)
 
 
 def measured(options: argparse.Namespace) -> dict[str, Any]:

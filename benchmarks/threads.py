@@ -1,4 +1,4 @@
-"""A training step beside one busy process: with one thread, with all, and with what train chooses.
+"""Training and prediction beside one busy process: with one thread, with all, and as is chosen.
 
 Run: ``python benchmarks/threads.py [--json FILE]``, on an otherwise idle machine.
 """
@@ -12,16 +12,19 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import torch
-from measuring import command_line, report
+from measuring import command_line, report, timed
 from training import random_images
 
 from destseg_lib.config import quick_recipe
 from destseg_lib.device import keep_freed_memory, resolve_precision, torch_threads
-from destseg_lib.model import DeSTSeg
+from destseg_lib.model import PREDICTION_BATCH, DeSTSeg
 from destseg_lib.runs.budget import seconds_per_step
-from destseg_lib.runs.threads import choose_threads
+from destseg_lib.runs.shipped import load_pretrained
+from destseg_lib.runs.threads import Pace, Threads, choose_threads
 from destseg_lib.teacher import load_teacher
 from destseg_lib.training import move_to_device
 
@@ -40,6 +43,31 @@ def busy_process() -> Iterator[None]:
     finally:
         process.kill()
         process.wait()
+
+
+def prediction(every: int) -> dict[str, Any]:
+    """Seconds per image of a shipped model; beside a busy process also as ``predict`` chooses."""
+    run, images = load_pretrained("metal", CPU), ROUNDS * PREDICTION_BATCH
+    side = run.config.image_size
+    pixels = np.random.default_rng(0).integers(0, 256, (images, side, side, 3), dtype=np.uint8)
+
+    def image(wanted: Threads) -> float:
+        pace = Pace(run, wanted, images)
+        return statistics.median(timed(lambda: [*pace.maps(pixels)], times=ROUNDS)[0]) / images
+
+    image(every)  # warms up
+    found = {f"alone, {threads} threads": image(threads) for threads in (1, every)}
+    with busy_process():
+        found |= {f"beside, {threads} threads": image(threads) for threads in (1, every)}
+        found["beside, as predict chooses"] = image("auto")
+    alone = min(value for name, value in found.items() if name.startswith("alone"))
+    return {
+        "what": f"an image of {side} pixels by the model of metal that ships, in batches of "
+        f"{PREDICTION_BATCH}; medians of {ROUNDS} rounds of {images}",
+        "seconds": found,
+        "ratio_chosen_beside_to_alone": found["beside, as predict chooses"] / alone,
+        "ratio_all_beside_to_alone": found[f"beside, {every} threads"] / alone,
+    }
 
 
 def main() -> None:
@@ -78,6 +106,7 @@ def main() -> None:
             "chosen_beside": chosen,
             "ratio_chosen_beside_to_one_alone": seconds[f"beside, {taken} threads"] / alone,
             "ratio_all_beside_to_one_alone": seconds[f"beside, {every} threads"] / alone,
+            "prediction": prediction(every),
         },
         options.json,
     )

@@ -6,7 +6,6 @@ from a checkpoint therefore takes the same steps as a run that was never stopped
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
@@ -24,8 +23,8 @@ from destseg_lib.teacher import normalise
 
 Phase = Literal["student", "segmentation"]
 PHASES: tuple[Phase, ...] = ("student", "segmentation")
-COPIED = 64  # images at a time
-MOST_REMEMBERED = 2**30  # bytes of the teacher's features
+COPIED = 16  # images at a time
+MOST_REMEMBERED = 2**29  # bytes of the teacher's features
 
 
 class Batch(NamedTuple):
@@ -103,8 +102,11 @@ class PixelsOnDevice:
     """
 
     def __init__(self, pixels: Pixels, device: torch.device) -> None:
-        parts = np.array_split(np.arange(len(pixels)), math.ceil(len(pixels) / COPIED))
-        self.pixels = torch.cat([_bytes(pixels, part).to(device) for part in parts])
+        each = _bytes(pixels, np.arange(1))
+        self.pixels = torch.empty((len(pixels), *each.shape[1:]), dtype=each.dtype, device=device)
+        for start in range(0, len(pixels), COPIED):
+            some = np.arange(start, min(start + COPIED, len(pixels)))
+            self.pixels[start : start + COPIED] = _bytes(pixels, some).to(device)
 
     def __len__(self) -> int:
         return len(self.pixels)

@@ -37,8 +37,8 @@ WARM_UP = 0.1  # share of a one-cycle schedule spent rising
 # Losses of so many steps are read together: reading one makes a GPU wait.
 LOG_EVERY = 10
 Features = tuple[Tensor, ...]  # of the levels in use, (B, C_k, H_k, W_k) each
-# Devices where an optimiser is one loop over all weights. Not in fp16: if its first step overflows
-# and is skipped, torch's fused SGD goes on from a momentum that was never set.
+# Devices where the optimiser updates all weights in one call. Not in fp16: if its first step
+# overflows and is skipped, torch's fused SGD goes on from a momentum that was never set.
 FUSED = ("cpu", "cuda")
 
 
@@ -162,7 +162,7 @@ def start_phase(model: DeSTSeg, config: TrainingConfig, phase: Phase) -> Trainin
         assert model.segmentation is not None
         networks = [model.segmentation.residual, model.segmentation.head]
     groups = [{"params": list(network.parameters())} for network in networks]
-    fused = device.type in FUSED and config.precision != "fp16"
+    fused = (device.type in FUSED and config.precision != "fp16") or None  # None: torch's choice
     shared: dict[str, Any] = {"lr": options.lr, "weight_decay": options.weight_decay}
     optimiser: torch.optim.Optimizer
     if options.optimiser == "sgd":

@@ -5,8 +5,9 @@ and forks before torch has started any thread. A line on standard input is a JSO
 ``arguments`` of the command, the file its output goes to (``log``), the ``moment`` of a fault, a
 ``file_limit`` in bytes beyond which the system refuses to let a file grow, as a full disk does, the
 folder to work in (``place``), an ``archive`` that takes the place of the Describable Textures', the
-``exported`` graphs and runtime of a page, which take seconds to make and write nothing, and whether
-the ``guard`` of outputs is off. The answer is the exit status, -9 for killed.
+``exported`` graphs and runtime of a page, which take seconds to make and write nothing, the
+``threads`` that torch has where nothing states their number, and whether the ``guard`` of outputs
+is off. The answer is the exit status, -9 for killed.
 """
 
 from __future__ import annotations
@@ -194,6 +195,9 @@ def main() -> None:
                 replace_export(Path(job["exported"]))
             if job.get("guard") is False:
                 outputs.Outputs.check = lambda *_: None  # type: ignore[method-assign]
+            if job.get("threads"):  # nothing says how many, so the command may choose
+                os.environ.pop("OMP_NUM_THREADS", None)
+                torch.set_num_threads(job["threads"])
             os.chdir(job.get("place") or ".")
             os._exit(status_of(job["arguments"]))
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

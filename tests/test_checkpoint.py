@@ -63,7 +63,7 @@ def test_training_continues_from_a_checkpoint_to_the_same_bits(
     assert not any(torch.equal(expected[k], start[k]) for k in expected if k.startswith(phase))
 
 
-def test_a_phase_that_began_with_a_looping_optimiser_goes_on_with_it(tmp_path, monkeypatch) -> None:
+def test_a_phase_goes_on_with_the_optimiser_that_it_began_with(tmp_path, monkeypatch) -> None:
     steps = TINY.student.steps
     with monkeypatch.context() as before:
         before.setattr("destseg_lib.training.FUSED", ())  # as version 0.1 had it

@@ -107,6 +107,34 @@ def test_a_killed_run_ends_with_the_same_bits(
     check_same(out, unbroken)
 
 
+TRIAL_STEPS = 2 * 2 * 3  # before a run that chooses its threads: two numbers, two phases
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [7, STEPS + 5])
+def test_a_run_that_chose_its_threads_ends_with_the_same_bits_beside_a_busy_process(
+    step: int, fork: Fork, photographs: Path, tmp_path: Path
+) -> None:
+    out, log = tmp_path / "run", tmp_path / "log"
+    command = arguments(photographs, out, "--resume")
+    killed, _ = fork(command, log, moment={"step": TRIAL_STEPS + step}, threads=2)
+    assert killed == -signal.SIGKILL
+    chosen = json.loads((out / CONFIG).read_text())["inputs"]["threads"]
+    busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        status, output = fork(command, log, threads=2)
+    finally:
+        busy.kill()
+        busy.wait()
+    assert status == 0, output
+    assert json.loads((out / CONFIG).read_text())["inputs"]["threads"] == chosen
+    whole = tmp_path / "whole"
+    stated = arguments(photographs, whole, "--threads", str(chosen))
+    status, output = fork(stated, log, threads=2)
+    assert status == 0, output
+    check_same(out, whole)
+
+
 # Two for each file that is written whole (teacher, configuration, six checkpoints, model,
 # calibration), one for each line of the list of files (teacher, configuration) and one for each of
 # four records of the log.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -240,6 +241,41 @@ def test_a_study_keeps_its_precision_on_another_processor(
     assert [r["config"]["precision"] for r in records] == ["bf16", "fp32"] * 2
     assert len(list((tmp_path / "out/students").glob("*-bf16.safetensors"))) == 2
     assert read_folder(tmp_path / "out")[0] == automatic
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_a_study_keeps_its_threads(study, tmp_path, monkeypatch, capsys, older):
+    out = tmp_path / "out"
+    monkeypatch.setattr(engine, "choose_threads", lambda *_: (1, None))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "missing_trials", lambda s, out, **_: trials(s)[:1])
+        run(study, out, threads="auto")
+    assert json.loads((out / STUDY).read_text())["threads"] == 1
+    if older:  # which did not write it there: the records decide
+        described = json.loads((out / STUDY).read_text())
+        del described["threads"]
+        (out / STUDY).write_text(json.dumps(described))
+    # Another machine, on which two would be faster.
+    monkeypatch.setattr(engine, "choose_threads", lambda *_: pytest.fail("timed again"))
+    with pytest.raises(DeSTSegError, match="was begun with threads 1, not 2; leave the option out"):
+        run(study, out, threads=2)
+    seen = []
+    monkeypatch.setattr(engine, "torch_threads", lambda n: seen.append(n) or nullcontext())
+    records = run(study, out, threads="auto")
+    assert seen == [1]
+    assert {record["status"] for record in records} == {"done"}
+    assert read_folder(out)[0] == study
+
+
+def test_a_run_that_cannot_begin_does_not_choose_the_threads(study, tmp_path, monkeypatch):
+    broken = replace(
+        study, settings={**study.settings, "teacher": str(tmp_path / "none")}, paper={}
+    )
+    monkeypatch.setattr(engine, "choose_threads", lambda *_: pytest.fail("timed"))
+    records = run(broken, tmp_path / "out", threads="auto", retries=0)
+    assert {record["status"] for record in records} == {"failed"}
+    assert "is not a file" in records[0]["error"]
 
 
 def test_the_mode_chooses_the_teacher_and_the_folder_keeps_it(study, tmp_path, monkeypatch, capsys):

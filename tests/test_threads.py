@@ -14,12 +14,14 @@ from tiny import TINY, noise, tiny_model
 
 from destseg_lib import cli
 from destseg_lib.errors import DeSTSegError
+from destseg_lib.evaluation.scoring import score_files
 from destseg_lib.files import read_json, write_json
 from destseg_lib.images.folders import find_category
 from destseg_lib.runs import threads as module
 from destseg_lib.runs import train as training
 from destseg_lib.runs.budget import seconds_per_step
-from destseg_lib.runs.threads import choose_threads, fastest
+from destseg_lib.runs.run import Run, load_run
+from destseg_lib.runs.threads import Pace, choose_threads, fastest
 from destseg_lib.runs.train import TrainingJob, train_and_calibrate
 
 # Beside a busy process all threads wait for one another; alone they share the work.
@@ -168,6 +170,128 @@ def test_the_command_times_them_where_nothing_was_asked_for(
     assert [job.threads for job in jobs] == [expected]
 
 
-def test_no_threads_are_refused():
+# Prediction
+
+
+@pytest.fixture
+def predicting(monkeypatch):
+    """A run whose images take as long as is said, on a clock that is turned by hand."""
+    clock, times = [0.0], dict(IDLE)
+    real = Run.maps
+
+    def maps(run, pixels):
+        for batch in real(run, pixels):
+            clock[0] += times[torch.get_num_threads()] * len(batch.final)
+            seen.append((len(batch.final), torch.get_num_threads()))
+            yield batch
+
+    seen: list[tuple[int, int]] = []
+    monkeypatch.setattr(Run, "maps", maps)
+    monkeypatch.setattr(module.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+    run = Run(tiny_model().eval(), TINY, "random", ())
+    return run, times, seen
+
+
+def batches_of(pace: Pace, seen: list[tuple[int, int]], pixels: np.ndarray) -> list[int]:
+    """The threads of each batch; single images are looks."""
+    seen.clear()
+    maps = [batch.final for batch in pace.maps(pixels)]
+    assert len(np.concatenate(maps)) == len(pixels)
+    return [threads for images, threads in seen if images > 1]
+
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (64, 32, 32, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(("times", "threads"), [(IDLE, 2), (BUSY, 1)])
+def test_prediction_takes_the_faster_number(predicting, times, threads):
+    run, now, seen = predicting
+    now.update(times)
+    assert batches_of(Pace(run, "auto", 64), seen, PIXELS) == [threads] * 4
+    assert torch.get_num_threads() == 2
+
+
+def test_prediction_follows_a_process_that_comes_and_goes(predicting, capsys):
+    run, times, seen = predicting
+    pace = Pace(run, "auto", 1000)
+    times.update(IDLE)
+    assert batches_of(pace, seen, PIXELS) == [2] * 4
+    times.update(BUSY)
+    found = batches_of(pace, seen, PIXELS)
+    assert found[0] == 2
+    assert found[-1] == 1
+    assert "threads 1, the faster for an image at the moment" in capsys.readouterr().out
+    times.update(IDLE)
+    assert [batches_of(pace, seen, PIXELS) for _ in range(9)][-1] == [2] * 4
+
+
+def test_it_looks_less_often_the_longer_it_looks_in_vain(predicting):
+    run, _, seen = predicting
+    pace, looks = Pace(run, "auto", 1000), []
+    for _ in range(8):
+        batches_of(pace, seen, PIXELS)
+        looks.append(sum(images == 1 for images, _ in seen) / 4)
+    assert looks[0] >= 2
+    assert looks[-1] <= 1
+    assert sum(looks[4:]) >= 1, "it goes on looking"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "images", "threads"), [(1, 64, 1), (None, 64, 2), ("auto", 3, 1)]
+)
+def test_a_stated_number_is_not_looked_at_and_few_images_take_one(
+    predicting, wanted, images, threads
+):
+    run, _, seen = predicting
+    assert set(batches_of(Pace(run, wanted, images), seen, PIXELS)) == {threads}
+    assert all(images > 1 for images, _ in seen)
+
+
+def test_maps_and_scores_are_those_of_any_other_number(category, tmp_path):
+    train_and_calibrate(category, tmp_path / "run", CONFIG, replace(JOB, threads=1))
+    run, paths = load_run(tmp_path / "run", torch.device("cpu")), list(category.train) * 3
+    found = {
+        wanted: [
+            batch.maps.final for batch in score_files(run, paths, progress=False, threads=wanted)
+        ]
+        for wanted in (1, 2, "auto")
+    }
+    for wanted in (2, "auto"):
+        np.testing.assert_allclose(*map(np.concatenate, (found[1], found[wanted])), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "environment", "expected"),
+    [((), None, "auto"), ((), "3", None), (("--threads", "1"), "3", 1)],
+)
+@pytest.mark.parametrize("command", ["predict", "evaluate", "study"])
+def test_other_commands_time_them_too(
+    command, options, environment, expected, tmp_path, monkeypatch
+):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if environment:
+        monkeypatch.setenv("OMP_NUM_THREADS", environment)
+    seen = []
+
+    def noted(*_, threads, **__):
+        seen.append(threads)
+        raise DeSTSegError("enough")
+
+    name = {"study": "run_study"}.get(command, command)
+    monkeypatch.setattr(f"destseg_lib.cli.{command}.{name}", noted)
+    Image.fromarray(PIXELS[0]).save(tmp_path / "a.png")
+    given = {
+        "predict": [str(tmp_path), "--run", "pretrained:metal", "--out", str(tmp_path / "out")],
+        "evaluate": ["--run", "pretrained:metal", "--data", str(tmp_path)],
+        "study": ["run", "table5", "--categories", "metal", "--out", str(tmp_path / "out")],
+    }[command]
+    assert cli.main([command, *given, "--device", "cpu", *options]) == 2
+    assert seen == [expected]
+
+
+def test_no_threads_are_refused(predicting):
+    with pytest.raises(DeSTSegError, match="0 threads cannot compute; give --threads 1 or more"):
+        Pace(predicting[0], 0, 9)
     with pytest.raises(DeSTSegError, match="0 threads cannot compute; give --threads 1 or more"):
         replace(JOB, threads=0)

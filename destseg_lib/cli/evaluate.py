@@ -24,6 +24,7 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     add("--figures", type=Path, metavar="DIR", help="write pictures of the best and worst cases")
     shared.add_look(parser)
     shared.add_runtime(parser)
+    shared.add_threads(parser, "whichever is faster at the moment")
     shared.add_overwrite(parser)
     shared.add_common(parser)
 
@@ -43,6 +44,7 @@ def run_evaluate(options: argparse.Namespace) -> int:
         figures=options.figures,
         skip_unreadable=options.skip_unreadable,
         progress=not options.quiet,
+        threads=shared.wanted_threads(options),
         json=options.json,
         overwrite=options.overwrite,
     )

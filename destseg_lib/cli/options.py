@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import get_args
 
@@ -16,6 +17,7 @@ from destseg_lib.errors import DeSTSegError
 from destseg_lib.runs.exported import SUFFIX, AnyRun, Runtime, load_exported
 from destseg_lib.runs.run import CONFIG, DRAWN, READ, Run, load_run, read_run
 from destseg_lib.runs.shipped import load_pretrained
+from destseg_lib.runs.threads import Threads
 
 DRAWN_NAMES = tuple(category.name for category in AVAILABLE)
 NAMES = ", ".join(DRAWN_NAMES)
@@ -46,6 +48,19 @@ def add_runtime(parser: argparse.ArgumentParser) -> None:
     """The option that chooses what computes an exported model."""
     what = "what computes a run that is an .onnx file (default: onnxruntime)"
     parser.add_argument("--runtime", choices=get_args(Runtime), default="onnxruntime", help=what)
+
+
+def add_threads(parser: argparse.ArgumentParser, when: str) -> None:
+    """The option that sets the threads of the CPU; ``when`` says what the default does."""
+    what = f"threads of the CPU (default: one or all, {when}, or as OMP_NUM_THREADS says)"
+    parser.add_argument("--threads", type=int, metavar="N", help=what)
+
+
+def wanted_threads(options: argparse.Namespace) -> Threads:
+    """What was asked for, by option or environment; otherwise they are timed."""
+    if options.threads is not None:
+        return int(options.threads)
+    return None if "OMP_NUM_THREADS" in os.environ else "auto"
 
 
 def add_look(parser: argparse.ArgumentParser) -> None:

@@ -11,7 +11,9 @@ from destseg_lib.cli.options import (
     add_model,
     add_overwrite,
     add_runtime,
+    add_threads,
     loaded_run,
+    wanted_threads,
 )
 from destseg_lib.device import resolve_device
 from destseg_lib.evaluation.predict import find_photographs, predict
@@ -32,6 +34,7 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
     add("--good", type=Path, metavar="DIR", help=good)
     add_look(parser)
     add_runtime(parser)
+    add_threads(parser, "whichever is faster at the moment")
     add_overwrite(parser)
     add_common(parser)
 
@@ -50,6 +53,7 @@ def run_predict(options: argparse.Namespace) -> int:
         overwrite=options.overwrite,
         maps=options.maps,
         progress=not options.quiet,
+        threads=wanted_threads(options),
     )
     decisions = [row["anomalous"] for row in rows if row["anomalous"] is not None]
     found = f"{sum(decisions)} anomalous" if decisions else "scored but not judged"

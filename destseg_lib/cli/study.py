@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from destseg_lib.cli.mode import default_teacher
-from destseg_lib.cli.options import add_overwrite
+from destseg_lib.cli.options import add_overwrite, wanted_threads
 from destseg_lib.device import keep_freed_memory, resolve_device
 from destseg_lib.drawn.dataset import WORLD
 from destseg_lib.errors import DeSTSegError
@@ -48,7 +48,11 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
     )
     add("--workers", type=int, metavar="N", help="parallel Ray workers (default: as many as fit)")
     add("--gpus-per-run", type=float, metavar="F", help="on Ray; 0.5 makes two runs on each GPU")
-    add("--threads", type=int, metavar="N", help="of each run; metrics depend on it slightly")
+    threads = (
+        "threads of the CPU in each run; metrics depend on them slightly (default: those that "
+    )
+    threads += "the study began with: one or all, whichever is faster, or as OMP_NUM_THREADS says)"
+    add("--threads", type=int, metavar="N", help=threads)
     add("--retries", type=int, default=1, metavar="N", help="of a run that fails (default: 1)")
     add("--retry-failed", action="store_true", help="also run the trials that failed before")
     add("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
@@ -105,7 +109,7 @@ def run_on_engine(study: Study, options: argparse.Namespace) -> list[Record]:
         share = Share(options.workers, options.gpus_per_run, options.threads)
         return run_study_on_ray(study, options.out, WORLD, options.device, share, **how)
     device = resolve_device(options.device)
-    return run_study(study, options.out, WORLD, device, threads=options.threads, **how)
+    return run_study(study, options.out, WORLD, device, threads=wanted_threads(options), **how)
 
 
 def report_outcome(records: list[Record], out: Path) -> int:

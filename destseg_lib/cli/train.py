@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 from dataclasses import replace
 from operator import attrgetter
@@ -13,7 +12,7 @@ from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from destseg_lib.cli.mode import default_teacher, defaults
-from destseg_lib.cli.options import add_common, add_data, data_folder
+from destseg_lib.cli.options import add_common, add_data, add_threads, data_folder, wanted_threads
 from destseg_lib.config import RECIPES, TrainingConfig, override
 from destseg_lib.device import keep_freed_memory, resolve_device
 from destseg_lib.drawn.dataset import drawn_settings, rotation_for
@@ -21,7 +20,6 @@ from destseg_lib.errors import DeSTSegError
 from destseg_lib.files.outputs import is_inside
 from destseg_lib.images.folders import find_categories
 from destseg_lib.runs.run import CONFIG, new_run, read_run
-from destseg_lib.runs.threads import Threads
 from destseg_lib.runs.train import TrainingJob, train_and_calibrate
 
 # Each setting of the configuration that has an option: its name there, and the help text. The type
@@ -83,8 +81,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     add("--resume", action="store_true", help="continue the run in --out")
     every = "steps between checkpoints (default: 250)"
     add("--checkpoint-every", type=int, default=250, metavar="N", help=every)
-    threads = "threads of the CPU (default: one or all, whichever is faster in a few steps, or as "
-    add("--threads", type=int, metavar="N", help=threads + "OMP_NUM_THREADS says)")
+    add_threads(parser, "whichever is faster in a few steps")
     add("--compile", action="store_true", help="compile the networks with torch.compile")
     add("--tensorboard", action="store_true", help="also log to RUN/tensorboard")
     add_common(parser)
@@ -104,7 +101,7 @@ def run_train(options: argparse.Namespace) -> int:
         time_budget=options.time_budget,
         checkpoint_every=options.checkpoint_every,
         compile_networks=options.compile,
-        threads=_threads(options),
+        threads=wanted_threads(options),
         tensorboard=options.tensorboard,
         skip_unreadable=options.skip_unreadable,
         progress=not options.quiet,
@@ -148,13 +145,6 @@ def config_for(category: str, options: argparse.Namespace, *, drawn: bool) -> Tr
     name = changes.get("recipe") or defaults(device, photographs=not drawn).recipe
     recipe = RECIPES[str(name)]()
     return override(replace(recipe, rotation=rotation_for(category, recipe.rotation)), changes)
-
-
-def _threads(options: argparse.Namespace) -> Threads:
-    """What was asked for, by option or environment; otherwise they are timed."""
-    if options.threads is not None:
-        return int(options.threads)
-    return None if "OMP_NUM_THREADS" in os.environ else "auto"
 
 
 def changed_settings(options: argparse.Namespace) -> dict[str, object]:

@@ -31,6 +31,7 @@ from destseg_lib.images.load import white_level_advice
 from destseg_lib.runs.exported import AnyRun, looking_at
 from destseg_lib.runs.provenance import provenance
 from destseg_lib.runs.run import CONFIG, READ, load_run
+from destseg_lib.runs.threads import Threads
 from destseg_lib.runs.tiles import map_size
 from destseg_lib.threshold import apply_threshold, threshold_at
 
@@ -47,6 +48,7 @@ def evaluate_category(
     skip_unreadable: bool = False,
     overwrite: bool = False,
     progress: bool = True,
+    threads: Threads = None,
     save: Callable[[Evaluation], None] | None = None,
 ) -> Evaluation:
     """Measure a run on a category's test images, at 256 pixels for any size it was trained at.
@@ -63,6 +65,8 @@ def evaluate_category(
         skip_unreadable: leave unreadable images, and images with unreadable masks, out.
         overwrite: replace a file at ``figure`` that is not a picture of an earlier evaluation.
         progress: show bars.
+        threads: of the network on a CPU: a number, ``auto`` for one or all, whichever is faster at
+            the moment, or None for as many as torch has.
         save: given the metrics before the figure is drawn: a figure that fails does not cost them.
 
     Raises:
@@ -85,7 +89,7 @@ def evaluate_category(
     if advice := white_level_advice([image.path for image in category.test], run.white_level):
         print(advice)
     skipped: list[tuple[Path, str]] | None = [] if skip_unreadable else None
-    tested = score_test_images(run, category, memory_share, skipped, progress)
+    tested = score_test_images(run, category, memory_share, skipped, progress, threads)
     counts = Counter(image.defect for image in tested.images)
     good, defects = counts.pop(GOOD, 0), sorted(counts)
     measured = [tested.final, tested.student, *(tested.by_defect[defect] for defect in defects)]
@@ -140,6 +144,7 @@ def evaluate(
     overwrite: bool = False,
     skip_unreadable: bool = False,
     progress: bool = True,
+    threads: Threads = None,
 ) -> Evaluation | Summary:
     """Evaluate on one category, or on each of a folder of several.
 
@@ -156,6 +161,7 @@ def evaluate(
         overwrite: replace files that are not from an earlier evaluation; never one that is read.
         skip_unreadable: leave unreadable files out.
         progress: show bars.
+        threads: as ``evaluate_category`` takes them.
 
     Raises:
         DeSTSegError: as ``evaluate_category``; also if a category has no run, or ``json`` may not
@@ -196,6 +202,7 @@ def evaluate(
             skip_unreadable=skip_unreadable,
             overwrite=overwrite,
             progress=progress,
+            threads=threads,
             save=save,
         )
     return results()

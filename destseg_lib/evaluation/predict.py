@@ -29,6 +29,7 @@ from destseg_lib.images.load import white_level_advice
 from destseg_lib.images.read import view_size
 from destseg_lib.runs.checkpoint import interrupts_wait
 from destseg_lib.runs.exported import AnyRun
+from destseg_lib.runs.threads import Threads
 from destseg_lib.threshold import (
     Threshold,
     broken_promise,
@@ -85,6 +86,7 @@ def predict(
     maps: bool = False,
     overwrite: bool = False,
     progress: bool = True,
+    threads: Threads = None,
 ) -> list[dict[str, Any]]:
     """Score photographs; write ``scores.json`` and one overlay per photograph to a folder.
 
@@ -101,6 +103,8 @@ def predict(
             outlined to ``masks``, as a PNG of 0 and 255 at the photograph's size.
         overwrite: replace files in ``out`` that no earlier call wrote; never one of ``paths``.
         progress: show bars.
+        threads: of the network on a CPU: a number, ``auto`` for one or all, whichever is faster at
+            the moment, or None for as many as torch has.
 
     Returns:
         the content of ``scores.json``: ``path``, ``score``, ``threshold``, ``anomalous`` for each
@@ -132,14 +136,19 @@ def predict(
     made.write_json(SCORES, [])
     skipped: list[tuple[Path, str]] | None = [] if skip_unreadable else None
     more = score_files(
-        run, good, skipped=skipped, progress=progress and bool(good), description="calibrating"
+        run,
+        good,
+        skipped=skipped,
+        progress=progress and bool(good),
+        description="calibrating",
+        threads=threads,
     )
     known = np.concatenate([run.calibration_scores, *(batch.scores for batch in more)])
     threshold = threshold_at(known, fpr)
     print(describe_threshold(threshold))
     rows: list[dict[str, Any]] = []
     try:
-        batches = score_files(run, paths, skipped=skipped, progress=progress)
+        batches = score_files(run, paths, skipped=skipped, progress=progress, threads=threads)
         write = _Pictures(run, made, extra, heat_scale(run, threshold))
         _write_pictures(batches, rows, paths, names, write, threshold)
     finally:

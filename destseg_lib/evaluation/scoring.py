@@ -19,6 +19,7 @@ from destseg_lib.images.load import chunks, decode_files
 from destseg_lib.metrics import image_scores
 from destseg_lib.model import PREDICTION_BATCH, PredictedMaps
 from destseg_lib.runs.exported import AnyRun
+from destseg_lib.runs.threads import Pace, Threads
 from destseg_lib.runs.tiles import decoded_size
 
 
@@ -46,6 +47,7 @@ def score_files(
     skipped: list[tuple[Path, str]] | None = None,
     progress: bool = True,
     description: str = "scoring",
+    threads: Threads = None,
 ) -> Iterator[ScoredBatch]:
     """Decode and score image files in bounded memory, in order.
 
@@ -55,11 +57,13 @@ def score_files(
         skipped: a list to append (path, reason) of unreadable files to; None refuses them.
         progress: show a bar.
         description: of the bar.
+        threads: of the network on a CPU, as ``Pace`` takes them.
 
     Raises:
         DeSTSegError: a file is unreadable and ``skipped`` is None, or no file is readable.
     """
     paths, size, errors = tuple(paths), decoded_size(run.config), list[str]()
+    pace = Pace(run, threads, len(paths))
     with tqdm(total=len(paths), desc=description, unit="image", disable=not progress) as bar:
         for chunk in chunks(len(paths), size):
             decoded = zip(
@@ -81,7 +85,7 @@ def score_files(
                     continue
                 readable, pixels = iter(images), np.array([*images.values()])
                 images = {}
-                for maps in run.maps(pixels):
+                for maps in pace.maps(pixels):
                     indices = tuple(islice(readable, len(maps.final)))
                     yield ScoredBatch(indices, maps, image_scores(maps.final, TOP_PIXELS))
                     bar.update(len(indices))

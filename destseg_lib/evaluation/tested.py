@@ -17,6 +17,7 @@ from destseg_lib.images.folders import Category, TestImage
 from destseg_lib.images.read import Mask, image_size, read_mask
 from destseg_lib.metrics import image_scores
 from destseg_lib.runs.exported import AnyRun
+from destseg_lib.runs.threads import Threads
 from destseg_lib.runs.tiles import map_size
 
 # Both maps and the mask are kept (9 bytes); one map at a time is put together with its masks (5),
@@ -67,6 +68,7 @@ def score_test_images(
     memory_share: float,
     skipped: list[tuple[Path, str]] | None,
     progress: bool,
+    threads: Threads = None,
 ) -> Tested:
     """Score a category's test images and give them, one at a time, to the metrics.
 
@@ -76,6 +78,7 @@ def score_test_images(
         memory_share: of the available memory; maps that need more are streamed.
         skipped: collects (file, why) of unreadable files; None: the first one is an error.
         progress: show a bar.
+        threads: as ``score_files`` takes them.
 
     Raises:
         DeSTSegError: an unreadable image or mask, or nothing is left of them.
@@ -85,7 +88,10 @@ def score_test_images(
     empty = Mask(np.zeros((size, size), np.uint8), 0, 0)
     empty_masks: list[Path] = []
     paths, name = [image.path for image in category.test], f"testing {category.name}"
-    for batch in score_files(run, paths, skipped=skipped, progress=progress, description=name):
+    batches = score_files(
+        run, paths, skipped=skipped, progress=progress, description=name, threads=threads
+    )
+    for batch in batches:
         student_scores = image_scores(batch.maps.student, TOP_PIXELS)
         for row, index in enumerate(batch.indices):
             image = category.test[index]

@@ -113,19 +113,32 @@ def load_exported(path: Path, runtime: Runtime = "onnxruntime") -> ExportedRun:
 def open_with(runtime: Runtime, content: bytes, precision: str) -> Compute:
     """Make a function of images from a file's content.
 
-    It computes on as many threads as torch does in this process, OpenVINO in bf16 if that is the
+    It computes on as many threads as torch has when it is called, OpenVINO in bf16 if that is the
     precision.
 
     Raises:
         DeSTSegError: the runtime is not installed.
     """
+    opened: dict[int, Compute] = {}  # a runtime's threads are fixed when it reads the file
+
+    def compute(pixels: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+        threads = torch.get_num_threads()
+        if threads not in opened:
+            opened[threads] = _open(runtime, content, precision, threads)
+        return opened[threads](pixels)
+
+    opened[torch.get_num_threads()] = _open(runtime, content, precision, torch.get_num_threads())
+    return compute
+
+
+def _open(runtime: Runtime, content: bytes, precision: str, threads: int) -> Compute:
     if runtime == "onnxruntime":
-        session = onnxruntime_session(content, torch.get_num_threads())
+        session = onnxruntime_session(content, threads)
         return lambda pixels: list(session.run(OUTPUTS, {"pixels": pixels}))
     core = package_of(runtime).Core()
     settings = {
         "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
-        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "INFERENCE_NUM_THREADS": threads,
     }
     compiled = core.compile_model(core.read_model(content), "CPU", settings)
 

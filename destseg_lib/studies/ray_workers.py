@@ -17,7 +17,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ from destseg_lib.studies.records import (
     failure_record,
     missing_trials,
     read_records,
+    with_one_number_of_threads,
     with_one_precision,
 )
 from destseg_lib.studies.run import run_with_retries
@@ -107,6 +108,10 @@ def run_study_on_ray(
                 device = _device(ray, device)
                 nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
                 workers, gpus, threads = share_out(wanted, device, nodes)
+                if device == "cpu":
+                    kept = with_one_number_of_threads(study, out, wanted.threads, lambda: threads)
+                    again = replace(wanted, threads=kept)
+                    workers, gpus, threads = share_out(again, device, nodes)
                 folders = str(Path.cwd()), str(out.resolve()), str(world.resolve())
                 place = Place(__version__, *folders, device, threads)
                 remote = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=0)

@@ -1,7 +1,7 @@
 """A study's folder: the study, and a record of each of its runs.
 
 records.jsonl   one line per run, done or failed, written when the run ends
-study.json      the study, and the precision of its runs
+study.json      the study, and the precision and the threads of its runs
 students/       trained students, shared by the runs that differ only after them
 decoded/        decoded images, where several workers share them
 """
@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -32,6 +32,7 @@ RECORDS = "records.jsonl"
 STUDY = "study.json"
 STUDENTS = "students"
 DECODED = "decoded"
+KEPT = ("precision", "threads")  # what is decided once for all runs of a study
 
 Record = dict[str, Any]
 
@@ -88,7 +89,7 @@ def read_folder(out: Path) -> tuple[Study, list[Record]]:
         raise DeSTSegError(f"{out} holds no study; 'destseg study run FILE --out {out}' makes one")
     values = read_json(out / STUDY)
     try:
-        study = study_from_dict({k: v for k, v in values.items() if k != "precision"})
+        study = study_from_dict({k: v for k, v in values.items() if k not in KEPT})
     except (AttributeError, DeSTSegError) as error:
         raise DeSTSegError(
             f"{out / STUDY} is not a study of this version ({error}); choose another folder"
@@ -157,6 +158,39 @@ def with_one_precision(
         replace(t, config=replace(t.config, precision=precision)) if t.key in automatic else t
         for t in waiting
     )
+
+
+def with_one_number_of_threads(
+    study: Study, out: Path, wanted: int | None, choose: Callable[[], int]
+) -> int:
+    """The threads of a CPU that every run of a study has: those that it was begun with.
+
+    Args:
+        study: the study.
+        out: its folder, which remembers them.
+        wanted: the number that is asked for, if one is.
+        choose: gives the number where nothing else says it.
+
+    Raises:
+        DeSTSegError: the study was begun with another number than ``wanted``.
+    """
+    values = read_json(out / STUDY)
+    if "threads" not in values:
+        recorded = (
+            record["provenance"]["threads"]
+            for record in read_records(study, out)
+            if record["status"] == "done" and record["provenance"]["device"].startswith("cpu")
+        )
+        begun = next(recorded, None)
+        values["threads"] = begun or wanted or choose()
+        write_json(out / STUDY, values)
+    threads: int = values["threads"]
+    if wanted is not None and wanted != threads:
+        raise DeSTSegError(
+            f"the study in {out} was begun with threads {threads}, not {wanted}; leave the option "
+            "out to go on, or choose another --out"
+        )
+    return threads
 
 
 def failure_record(trial: Trial, error: BaseException, tries: int) -> Record:

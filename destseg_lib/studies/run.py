@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
 from tqdm.auto import tqdm
 
-from destseg_lib.device import resolve_precision, torch_threads
+from destseg_lib.device import check_threads, resolve_precision, torch_threads
+from destseg_lib.errors import DeSTSegError
 from destseg_lib.files import append_json_line
+from destseg_lib.model import DeSTSeg
+from destseg_lib.runs.threads import Threads, choose_threads
 from destseg_lib.studies.records import (
     RECORDS,
     STUDENTS,
@@ -18,11 +23,13 @@ from destseg_lib.studies.records import (
     failure_record,
     missing_trials,
     read_records,
+    with_one_number_of_threads,
     with_one_precision,
 )
 from destseg_lib.studies.study import Study
-from destseg_lib.studies.trial import Trial, run_trial
+from destseg_lib.studies.trial import Trial, run_trial, training_images
 from destseg_lib.studies.workbench import Workbench
+from destseg_lib.training import move_to_device
 
 
 def run_study(
@@ -31,7 +38,7 @@ def run_study(
     world: Path,
     device: torch.device,
     *,
-    threads: int | None = None,
+    threads: Threads = None,
     retries: int = 1,
     retry_failed: bool = False,
     progress: bool = True,
@@ -43,8 +50,9 @@ def run_study(
         out: its folder; if it holds this study already, only the missing trials are run.
         world: folder of drawn categories.
         device: device of every trial.
-        threads: number of threads of torch on a CPU; None leaves it as it is. Metrics depend on it
-            in their last digits.
+        threads: of every run, on a CPU: a number; ``auto`` for one or all, whichever is faster in
+            a few steps of the first run; None for as many as torch has. Metrics depend on them in
+            their last digits, so a study keeps those that it was begun with.
         retries: how often a trial that fails is tried again before its failure is recorded.
         retry_failed: also run the trials that are recorded as failed.
         progress: show bars.
@@ -53,18 +61,41 @@ def run_study(
         every record, in the order of ``trials``.
 
     Raises:
-        DeSTSegError: ``out`` holds another study, is in use, or cannot be written.
+        DeSTSegError: ``out`` holds another study, was begun with other threads, is in use, or
+            cannot be written.
     """
-    with claimed_folder(study, out), torch_threads(threads):
+    check_threads(None if threads == "auto" else threads)
+    with claimed_folder(study, out):
         bench = Workbench(out / STUDENTS, world, device, progress=progress)
         waiting = missing_trials(study, out, retry_failed=retry_failed)
         waiting = with_one_precision(waiting, study, out, resolve_precision("auto", device))
-        with tqdm(waiting, desc=study.name, unit="run", disable=not progress) as bar:
+        kept = None
+        if waiting and device.type == "cpu":
+            wanted = None if threads == "auto" else threads
+            choose = partial(threads_for, waiting, bench, threads)
+            kept = with_one_number_of_threads(study, out, wanted, choose)
+        bar = tqdm(waiting, desc=study.name, unit="run", disable=not progress)
+        with bar, torch_threads(kept):
             for trial in bar:
                 bar.set_postfix_str(f"{trial.variant}, {trial.category}, seed {trial.seed}")
                 record = run_with_retries(trial, lambda t: run_trial(t, bench), retries)
                 append_json_line(out / RECORDS, {**record, "worker": 0})
     return read_records(study, out)
+
+
+def threads_for(waiting: Sequence[Trial], bench: Workbench, wanted: Threads) -> int:
+    """The threads that a study begins with: timed in the first run that can be begun."""
+    for trial in waiting if wanted == "auto" else ():
+        try:
+            images, teacher = training_images(trial, bench), bench.teacher(trial.teacher)
+        except DeSTSegError:
+            continue  # this will be the run's own record
+        model = move_to_device(DeSTSeg(teacher, trial.config.model), bench.device)
+        precision = resolve_precision(trial.config.precision, bench.device)
+        config = replace(trial.config, precision=precision)
+        chosen, _ = choose_threads(model, images, config, wanted)
+        return chosen or torch.get_num_threads()
+    return torch.get_num_threads()
 
 
 def run_with_retries(trial: Trial, run: Callable[[Trial], Record], retries: int) -> Record:

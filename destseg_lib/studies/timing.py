@@ -98,10 +98,13 @@ def measure_timing(
     for one in tqdm(kinds.values(), "timing steps", unit="kind", disable=not progress):
         precision = resolve_precision(one.precision, device)
         config = replace(one, student=phase, segmentation=phase, precision=precision)
-        shape = (2, config.batch_size, config.image_size, config.image_size, 3)
-        good, textures = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+        shape = ((steps + 1) * config.batch_size, config.image_size, config.image_size, 3)
+        # Each step has photographs of its own: many categories are turned, and the teacher then
+        # looks at them in every step.
+        good = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+        images = TrainingImages(good, good[: config.batch_size])
         model = move_to_device(DeSTSeg(load_teacher("random"), config.model), device)
-        rates = seconds_per_step(model, TrainingImages(good, textures), config, steps)
+        rates = seconds_per_step(model, images, config, steps)
         pixels = good[np.arange(2 * PREDICTION_BATCH) % len(good)]
         maps = predict_maps(model, pixels, precision=precision, progress=False)
         ended = [time.perf_counter() for _ in maps]  # the first batch warms up

@@ -95,6 +95,17 @@ def threads_headline(record: dict[str, Any]) -> str:
         f"**Threads** beside a busy process: train chose {' or '.join(numbers)}, and a step took "
         f"{record['ratio_chosen_beside_to_one_alone']:.2f} times as long as on one thread alone; "
         f"on all threads {record['ratio_all_beside_to_one_alone']:.1f} times"
+        + prediction_beside(record)
+    )
+
+
+def prediction_beside(record: dict[str, Any]) -> str:
+    """The same for prediction, where the record has it."""
+    if (found := record.get("prediction")) is None:
+        return ""
+    return (
+        f"; predicting {found['ratio_chosen_beside_to_alone']:.1f} times as long as alone, on all "
+        f"threads {found['ratio_all_beside_to_alone']:.0f} times"
     )
 
 
