@@ -227,14 +227,25 @@ def test_prediction_follows_a_process_that_comes_and_goes(predicting, capsys):
 
 
 def test_it_looks_less_often_the_longer_it_looks_in_vain(predicting):
-    run, _, seen = predicting
+    run, times, seen = predicting
+    times.update({1: 0.008, 2: 0.005})
     pace, looks = Pace(run, "auto", 1000), []
-    for _ in range(8):
+    for call in range(600):  # of a third of a second each
         batches_of(pace, seen, PIXELS)
-        looks.append(sum(images == 1 for images, _ in seen) / 4)
-    assert looks[0] >= 2
-    assert looks[-1] <= 1
-    assert sum(looks[4:]) >= 1, "it goes on looking"
+        if any(images == 1 for images, _ in seen):
+            looks.append(call)
+    gaps = np.diff(looks)
+    assert 28 < gaps[0] < 34, "ten seconds"
+    assert gaps[-1] > 3 * gaps[0]
+    assert len(looks) >= 4
+
+
+def test_dear_looks_are_rare(predicting):
+    run, times, seen = predicting
+    times.update({1: 8.0, 2: 5.0})
+    pace = Pace(run, "auto", 1000)
+    batches_of(pace, seen, PIXELS)  # more than five minutes
+    assert sum(images == 1 for images, _ in seen) == 4
 
 
 @pytest.mark.parametrize(
