@@ -23,7 +23,7 @@ from destseg_lib.batches import (
 )
 from destseg_lib.config import PhaseConfig
 from destseg_lib.corruption import shrink_masks
-from destseg_lib.device import resolve_precision
+from destseg_lib.device import prediction_precision, resolve_precision
 from destseg_lib.losses import feature_loss, segmentation_loss
 from destseg_lib.runs.budget import fit_to_budget, seconds_per_step
 from destseg_lib.runs.inputs import Selection
@@ -470,6 +470,31 @@ def test_without_torchs_functions_for_it_a_processor_computes_in_fp32(monkeypatc
         monkeypatch.delattr(torch.cpu, f"_is_{name}_supported", raising=False)
     assert resolve_precision("auto", CPU) == "fp32"
     assert resolve_precision("auto", torch.device("mps")) == "fp32"
+
+
+@pytest.mark.parametrize(
+    ("features", "asked", "computed"),
+    [
+        ((), "bf16", "fp32"),
+        (("avx512_bf16",), "bf16", "bf16"),
+        (("amx_tile",), "fp16", "fp32"),
+        (("amx_tile",), "fp32", "fp32"),
+        (("amx_tile",), "auto", "bf16"),
+    ],
+)
+def test_prediction_emulates_no_precision(monkeypatch, features, asked, computed):
+    for name in ("amx_tile", "avx512_bf16"):
+        monkeypatch.setattr(
+            torch.cpu, f"_is_{name}_supported", lambda name=name: name in features, raising=False
+        )
+    assert prediction_precision(asked, CPU) == computed
+
+
+@pytest.mark.parametrize(("supported", "computed"), [(True, "bf16"), (False, "fp32")])
+def test_a_gpu_predicts_in_the_precisions_that_it_has(monkeypatch, supported, computed):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *, including_emulation: supported)
+    assert prediction_precision("fp16", torch.device("cuda")) == "fp16"
+    assert prediction_precision("bf16", torch.device("cuda")) == computed
 
 
 # Both phases together
