@@ -20,7 +20,7 @@ def test_no_number_of_the_book_is_stale(path):
 def chapter(tmp_path: Path):
     """A project with one record and one chapter, whose prose is given."""
     (tmp_path / "results").mkdir()
-    record = {"mean": {"aupro": 0.98649}, "runs": [{"images": 1234}]}
+    record = {"mean": {"aupro": 0.98649, "by pixel": 7}, "runs": [{"images": 1234}]}
     (tmp_path / "results" / "tile.json").write_text(json.dumps(record), encoding="utf-8")
 
     def problems(prose: str, checked: bool = True) -> list[str]:
@@ -42,6 +42,7 @@ def chapter(tmp_path: Path):
     [
         "AUPRO is 0.986<!-- results/tile.json#mean/aupro --> here.",
         "AUPRO is **98.6** %<!-- results/tile.json#mean/aupro*100 -->.",
+        "There are 7<!-- results/tile.json#mean/by pixel --> of them.",
         "All 1,234 images<!-- results/tile.json#runs/0/images -->.",
         "There are 612<!-- cell:draw --> of them and 9<!-- cell:draw --> more.",
         "No number is anchored, 17 is not <!-- a note -->.",

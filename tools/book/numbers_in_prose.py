@@ -23,7 +23,7 @@ from notebooks import CHECKED, ROOT
 
 NUMBER = r"(?<![\w.,])-?\d+(?:,\d{3})*(?:\.\d+)?"
 ANY_ANCHOR = re.compile(r"<!--\s*(?:results/|cell:).*?-->")
-ANCHOR = re.compile(r"<!--\s*(results/[^\s#]+|cell:[^\s#]+)(?:#([^\s*]+))?(?:\*(\d+))?\s*-->")
+ANCHOR = re.compile(r"<!--\s*(results/[^\s#]+|cell:[^\s#]+)(?:#([^*]+?))?(?:\*(\d+))?\s*-->")
 # Between a number and its anchor there may be emphasis, a unit in a word, per cent.
 BEFORE = re.compile(rf"({NUMBER})[*_`]*(?:\s?(?:%|[A-Za-zµ]+))?[*_`]*\s?$")
 
