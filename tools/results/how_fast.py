@@ -179,7 +179,7 @@ def ideas(record: dict[str, Any]) -> list[str]:
         rows,
         f"Seconds per step, and how many times as long as the step as it is: {record['what']}. "
         "The first three changes take back what the library does, the others it does not use. "
-        "Folding concerns the teacher alone in the student phase, which has been asked by then, and "
+        "Folding concerns only the teacher in the student phase, which has been asked by then, and "
         "in the other phase nothing is remembered: these two ratios say how unsteady the machine "
         "was. "
         f"{machine(record['provenance'])}, {commit(record['provenance'])}.",
