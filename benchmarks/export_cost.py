@@ -21,7 +21,6 @@ from prediction import exported_contents
 from tqdm.auto import tqdm
 
 from destseg_lib.config import METRIC_SIZE, TOP_PIXELS
-from destseg_lib.device import prediction_precision
 from destseg_lib.drawn.dataset import ImageCounts, write_category
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.images.folders import find_category, find_images
@@ -49,7 +48,7 @@ def answers(run: AnyRun, pixels: NDArray[np.uint8]) -> Answers:
 
 
 def in_precision(run: Run, precision: str) -> Run:
-    return replace(run, config=replace(run.config, precision=precision))
+    return replace(run, config=replace(run.config, precision=precision), emulate=True)
 
 
 def test_set(
@@ -80,9 +79,7 @@ def cost(reference: Answers, found: Answers, masks: NDArray[np.uint8]) -> dict[s
 
 def variants(run: Run) -> dict[str, tuple[AnyRun, int | None]]:
     """Every way to predict and the bytes of its file; one whose package is missing is left out."""
-    found: dict[str, tuple[AnyRun, int | None]] = {}
-    if prediction_precision("bf16", CPU) == "bf16":  # else it would be fp32
-        found["torch, bf16"] = (in_precision(run, "bf16"), None)
+    found: dict[str, tuple[AnyRun, int | None]] = {"torch, bf16": (in_precision(run, "bf16"), None)}
     contents = exported_contents(run)
     ways = [(f"ONNX Runtime, {weights} weights", "onnxruntime", weights) for weights in contents]
     for way, runtime, weights in (*ways, ("OpenVINO, bf16", "openvino", "fp32")):

@@ -53,8 +53,8 @@ def resolve_precision(precision: Precision, device: torch.device) -> Precision:
 def prediction_precision(precision: Precision, device: torch.device) -> Precision:
     """A run's precision where this device computes in it, else fp32.
 
-    A processor without bf16 instructions takes several times as long for it, and the scores hardly
-    differ.
+    A processor without bf16 instructions takes several times as long for it, and scores differ by
+    some hundredths at most.
     """
     precision = resolve_precision(precision, device)
     here = {

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from destseg_lib.config import METRIC_SIZE, TOP_PIXELS, ModelConfig, Precision
-from destseg_lib.device import autocast, prediction_precision, send
+from destseg_lib.device import autocast, resolve_precision, send
 from destseg_lib.fusion import distance_map, fuse, fused_channels
 from destseg_lib.metrics import image_scores
 from destseg_lib.segmentation import SegmentationNet
@@ -161,13 +161,15 @@ def predict_maps(
     Args:
         model: on its device; put into eval mode.
         pixels: at the size the model was trained at.
-        precision: of the run; fp32 takes its place on a device that would only emulate it.
+        precision: of the run; fp16 becomes fp32 where there is no CUDA.
         batch_size: images per batch.
         size: the maps' side; they are resized bilinearly. Metrics are comparable at 256 only.
         progress: show a bar.
     """
     device = next(model.student.parameters()).device
-    precision = prediction_precision(precision, device)
+    precision = resolve_precision(precision, device)
+    if precision == "fp16" and device.type != "cuda":
+        precision = "fp32"
     model.eval()
     with tqdm(total=len(pixels), desc="predicting", unit="image", disable=not progress) as bar:
         for start in range(0, len(pixels), batch_size):

@@ -26,6 +26,7 @@ from destseg_lib.studies.records import (
     missing_trials,
     read_folder,
     read_records,
+    with_one_number_of_threads,
 )
 from destseg_lib.studies.run import run_study
 from destseg_lib.studies.study import STUDIES, Study, read_study
@@ -247,7 +248,6 @@ def test_a_study_keeps_its_precision_on_another_processor(
 def test_a_study_keeps_its_threads(study, tmp_path, monkeypatch, capsys, older):
     out = tmp_path / "out"
     monkeypatch.setattr(engine, "choose_threads", lambda *_: (1, None))
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     with monkeypatch.context() as patch:
         patch.setattr(engine, "missing_trials", lambda s, out, **_: trials(s)[:1])
         run(study, out, threads="auto")
@@ -258,14 +258,40 @@ def test_a_study_keeps_its_threads(study, tmp_path, monkeypatch, capsys, older):
         (out / STUDY).write_text(json.dumps(described))
     # Another machine, on which two would be faster.
     monkeypatch.setattr(engine, "choose_threads", lambda *_: pytest.fail("timed again"))
-    with pytest.raises(DeSTSegError, match="was begun with threads 1, not 2; leave the option out"):
-        run(study, out, threads=2)
     seen = []
     monkeypatch.setattr(engine, "torch_threads", lambda n: seen.append(n) or nullcontext())
     records = run(study, out, threads="auto")
     assert seen == [1]
     assert {record["status"] for record in records} == {"done"}
     assert read_folder(out)[0] == study
+    run(study, out, threads=2, retry_failed=True)
+    assert "the runs so far had 1" not in capsys.readouterr().err, "nothing was left to run"
+
+
+def test_another_number_of_threads_can_be_asked_for_and_is_said(study, tmp_path, capsys):
+    out = tmp_path / "out"
+    with claimed_folder(study, out):
+        assert with_one_number_of_threads(study, out, 64, lambda: pytest.fail("chosen")) == 64
+        # Nothing has been done with it: a slip does not hold for ever.
+        assert with_one_number_of_threads(study, out, 1, lambda: pytest.fail("chosen")) == 1
+        assert json.loads((out / STUDY).read_text())["threads"] == 1
+    capsys.readouterr()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "missing_trials", lambda s, out, **_: trials(s)[:1])
+        run(study, out)
+    with claimed_folder(study, out):
+        assert with_one_number_of_threads(study, out, 2, lambda: pytest.fail("chosen")) == 2
+        assert "threads 2, as asked for; the runs so far had 1" in capsys.readouterr().err
+        assert with_one_number_of_threads(study, out, None, lambda: pytest.fail("chosen")) == 1
+
+
+def test_a_run_that_diverges_while_it_is_timed_does_not_stop_the_study(study, tmp_path):
+    wild = {"wild": {"student.lr": 1e30}, **study.variants}
+    broken = replace(study, variants=wild, paper={})
+    records = run(broken, tmp_path / "out", threads="auto", retries=0)
+    by_variant = {record["variant"]: record["status"] for record in records}
+    assert by_variant.pop("wild") == "failed"
+    assert set(by_variant.values()) == {"done"}
 
 
 def test_a_run_that_cannot_begin_does_not_choose_the_threads(study, tmp_path, monkeypatch):

@@ -14,6 +14,7 @@ from tiny import TINY, noise, tiny_model
 
 from destseg_lib import cli
 from destseg_lib.errors import DeSTSegError
+from destseg_lib.evaluation.predict import predict
 from destseg_lib.evaluation.scoring import score_files
 from destseg_lib.files import read_json, write_json
 from destseg_lib.images.folders import find_category
@@ -302,7 +303,12 @@ def test_other_commands_time_them_too(
     assert seen == [expected]
 
 
-def test_no_threads_are_refused(predicting):
+def test_no_threads_are_refused_before_anything_is_written(predicting, category, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "scores.json").write_text("[1]")
+    with pytest.raises(DeSTSegError, match="0 threads cannot compute; give --threads 1 or more"):
+        predict(predicting[0], category.train, tmp_path / "out", threads=0, overwrite=True)
+    assert (tmp_path / "out" / "scores.json").read_text() == "[1]"
     with pytest.raises(DeSTSegError, match="0 threads cannot compute; give --threads 1 or more"):
         Pace(predicting[0], 0, 9)
     with pytest.raises(DeSTSegError, match="0 threads cannot compute; give --threads 1 or more"):

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from destseg_lib.device import resolve_device
+from destseg_lib.device import check_threads, resolve_device
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.evaluation.named_file import named_file
 from destseg_lib.evaluation.pictures import case_sheet, heat_scale, pick_cases
@@ -28,7 +28,7 @@ from destseg_lib.evaluation.tested import GOOD, score_test_images
 from destseg_lib.files.outputs import is_inside, outputs
 from destseg_lib.images.folders import Category, find_categories
 from destseg_lib.images.load import white_level_advice
-from destseg_lib.runs.exported import AnyRun, looking_at
+from destseg_lib.runs.exported import AnyRun, looking_at, precision_advice
 from destseg_lib.runs.provenance import provenance
 from destseg_lib.runs.run import CONFIG, READ, load_run
 from destseg_lib.runs.threads import Threads
@@ -74,6 +74,7 @@ def evaluate_category(
             rate that cannot be resolved.
     """
     # Bad input is refused before the work, not after it.
+    check_threads(None if threads == "auto" else threads)
     threshold = threshold_at(run.calibration_scores, fpr)
     if not category.test:
         raise DeSTSegError(
@@ -86,8 +87,10 @@ def evaluate_category(
             folder, [figure.name], read, by=COMMAND, option="--figures", overwrite=overwrite
         )
         drawn.prepare()
-    if advice := white_level_advice([image.path for image in category.test], run.white_level):
-        print(advice)
+    paths = [image.path for image in category.test]
+    for advice in (white_level_advice(paths, run.white_level), precision_advice(run)):
+        if advice:
+            print(advice)
     skipped: list[tuple[Path, str]] | None = [] if skip_unreadable else None
     tested = score_test_images(run, category, memory_share, skipped, progress, threads)
     counts = Counter(image.defect for image in tested.images)
@@ -117,7 +120,7 @@ def evaluate_category(
         teacher=Path(run.teacher_name).name,
         seed=run.config.seed,
         config=run.config,
-        provenance=provenance(run.device),
+        provenance=provenance(run.device) | ({} if threads is None else {"threads": threads}),
         error_bounds=None
         if tested.exact
         else (_map_metrics(final["error_bound"]), _map_metrics(student["error_bound"])),

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from destseg_lib.device import check_threads
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.evaluation.pictures import (
     heat_scale,
@@ -28,7 +29,7 @@ from destseg_lib.images.folders import find_images
 from destseg_lib.images.load import white_level_advice
 from destseg_lib.images.read import view_size
 from destseg_lib.runs.checkpoint import interrupts_wait
-from destseg_lib.runs.exported import AnyRun
+from destseg_lib.runs.exported import AnyRun, precision_advice
 from destseg_lib.runs.threads import Threads
 from destseg_lib.threshold import (
     Threshold,
@@ -115,6 +116,7 @@ def predict(
             these names, or a rate that cannot be resolved.
         KeyboardInterrupt: asked to stop.
     """
+    check_threads(None if threads == "auto" else threads)
     paths, out = tuple(map(Path, paths)), Path(out)
     _check_inputs(paths, out)
     names = overlay_names(paths)
@@ -129,8 +131,9 @@ def predict(
         )
     if fpr is not None:
         place_of(fpr, len(run.calibration_scores) + len(good))  # before the work, not after it
-    if advice := white_level_advice(paths, run.white_level):
-        print(advice)
+    for advice in (white_level_advice(paths, run.white_level), precision_advice(run)):
+        if advice:
+            print(advice)
     for folder in (made, *(extra or ())):
         folder.prepare()
     made.write_json(SCORES, [])
@@ -149,7 +152,7 @@ def predict(
     rows: list[dict[str, Any]] = []
     try:
         batches = score_files(run, paths, skipped=skipped, progress=progress, threads=threads)
-        write = _Pictures(run, made, extra, heat_scale(run, threshold))
+        write = _Pictures(run, made, extra, heat_scale(run, threshold), threads)
         _write_pictures(batches, rows, paths, names, write, threshold)
     finally:
         made.write_json(SCORES, rows)
@@ -171,6 +174,7 @@ class _Pictures:
     overlays: Outputs
     extra: tuple[Outputs, Outputs] | None
     scale: float
+    threads: Threads
 
     def __call__(
         self, name: str, path: Path, anomaly_map: NDArray[np.float32], threshold: float | None
@@ -195,7 +199,9 @@ def _write_pictures(
     value = None if threshold is None else threshold.value
     saved = time.monotonic()
     waiting = deque[tuple[ScoredBatch, list[bool | None], Iterator[None]]]()
-    behind = 1 if idle_cores(write.run) else 0  # batches that may wait for their pictures
+    behind = (
+        1 if idle_cores(write.run, write.threads) else 0
+    )  # batches that may wait for their pictures
 
     def finish(most: int) -> None:
         while len(waiting) > most:

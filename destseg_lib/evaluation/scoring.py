@@ -31,13 +31,14 @@ class ScoredBatch(NamedTuple):
     scores: NDArray[np.float64]
 
 
-def idle_cores(run: AnyRun) -> bool:
+def idle_cores(run: AnyRun, threads: Threads = None) -> bool:
     """Whether the network leaves cores idle: it is on a GPU, or has fewer threads than cores.
 
     Then decoding and writing go on while it computes. Otherwise they take turns with it: threads
     of the network that wait for one whose core is taken lose more than the others gain.
     """
-    return run.device.type != "cpu" or torch.get_num_threads() < (os.cpu_count() or 1)
+    has = threads if isinstance(threads, int) else torch.get_num_threads()
+    return run.device.type != "cpu" or has < (os.cpu_count() or 1)
 
 
 def score_files(
@@ -63,14 +64,14 @@ def score_files(
         DeSTSegError: a file is unreadable and ``skipped`` is None, or no file is readable.
     """
     paths, size, errors = tuple(paths), decoded_size(run.config), list[str]()
-    pace = Pace(run, threads, len(paths))
+    pace = Pace(run, threads, len(paths) * run.config.tiles**2)
     with tqdm(total=len(paths), desc=description, unit="image", disable=not progress) as bar:
         for chunk in chunks(len(paths), size):
             decoded = zip(
                 chunk, decode_files([paths[i] for i in chunk], size, run.view), strict=True
             )
             # Batches begin anew with each chunk, so that results do not depend on the machine.
-            most = PREDICTION_BATCH if idle_cores(run) else len(chunk)
+            most = PREDICTION_BATCH if idle_cores(run, threads) else len(chunk)
             images: dict[int, NDArray[np.uint8]] = {}
             for index, image in decoded:
                 if not isinstance(image, DeSTSegError):

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from destseg_lib.config import TrainingConfig, config_from_dict
+from destseg_lib.device import prediction_precision
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.images.view import WHITE, View
 from destseg_lib.model import PREDICTION_BATCH, PredictedMaps
@@ -63,6 +64,18 @@ class ExportedRun:
 
 
 AnyRun = Run | ExportedRun
+
+
+def precision_advice(run: AnyRun) -> str | None:
+    """What to know where a run is computed in fp32 and its scores were made in bf16."""
+    if isinstance(run, ExportedRun) or run.emulate or run.config.precision != "bf16":
+        return None
+    if prediction_precision("bf16", run.device) == "bf16" or not run.calibration_scores:
+        return None
+    return (
+        "note: computed in fp32, as this processor would only emulate bf16, in which the scores "
+        "for the threshold were made; scores differ by some hundredths at most"
+    )
 
 
 def looking_at(

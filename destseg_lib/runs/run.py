@@ -22,6 +22,7 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from destseg_lib.config import TrainingConfig, config_from_dict, config_to_dict
+from destseg_lib.device import prediction_precision
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.files import read_json, write_json, write_whole
 from destseg_lib.files.outputs import Outputs, outputs
@@ -48,7 +49,8 @@ DRAWN, HELD_OUT = "drawn", "held_out"
 class Run:
     """A trained model, its configuration and the scores that a threshold is calibrated on.
 
-    ``white_level`` is what is white in a 16-bit image, as found on the training images.
+    ``white_level`` is what is white in a 16-bit image, as found on the training images. With
+    ``emulate`` the run's precision is kept on a processor that is slow in it, as records need it.
     """
 
     model: DeSTSeg
@@ -56,6 +58,7 @@ class Run:
     teacher_name: str
     calibration_scores: tuple[float, ...]
     white_level: int = WHITE
+    emulate: bool = False
 
     @property
     def device(self) -> torch.device:
@@ -75,7 +78,10 @@ class Run:
         return tiled_maps(self._maps, pixels, self.config.tiles)
 
     def _maps(self, pixels: NDArray[np.uint8]) -> Iterator[PredictedMaps]:
-        return predict_maps(self.model, pixels, precision=self.config.precision, progress=False)
+        precision = self.config.precision
+        if not self.emulate:
+            precision = prediction_precision(precision, self.device)
+        return predict_maps(self.model, pixels, precision=precision, progress=False)
 
 
 def start_run(out: Path, config: TrainingConfig, teacher: Teacher, inputs: dict[str, Any]) -> None:

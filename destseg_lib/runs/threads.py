@@ -99,19 +99,20 @@ class Pace:
     Args:
         run: that predicts; on a GPU its threads are left alone.
         wanted: as for ``choose_threads``; None leaves their number alone, too.
-        images: how many there are; few are computed by one thread, which is never slow.
+        images: how many there are, tiles counted; few are computed by one thread, which is never
+            much slower.
 
     Raises:
         DeSTSegError: fewer than one thread.
     """
 
     def __init__(self, run: AnyRun, wanted: Threads, images: int) -> None:
+        check_threads(None if wanted == "auto" else wanted)
         most = torch.get_num_threads()
         if run.device.type != "cpu" or wanted is None:
             wanted = most
         self.run = run
         self.choices: tuple[int, ...] = (1, most) if wanted == "auto" else (wanted,)
-        check_threads(self.threads)
         self.looks = self.choices[0] != self.choices[-1] and images >= FEW
         self.said = most
         self.wait, self.due = SOON, 0.0  # the next look, in seconds of the monotonic clock

@@ -109,9 +109,10 @@ def run_study_on_ray(
                 nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
                 workers, gpus, threads = share_out(wanted, device, nodes)
                 if device == "cpu":
-                    kept = with_one_number_of_threads(study, out, wanted.threads, lambda: threads)
-                    again = replace(wanted, threads=kept)
-                    workers, gpus, threads = share_out(again, device, nodes)
+                    asked = wanted.threads and threads  # no more than a machine has
+                    kept = with_one_number_of_threads(study, out, asked, lambda: threads)
+                    shared = replace(wanted, threads=kept)
+                    workers, gpus, threads = share_out(shared, device, nodes)
                 folders = str(Path.cwd()), str(out.resolve()), str(world.resolve())
                 place = Place(__version__, *folders, device, threads)
                 remote = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=0)

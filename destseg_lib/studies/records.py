@@ -19,6 +19,7 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from filelock import Timeout
 
 from destseg_lib.config import Precision
@@ -163,34 +164,37 @@ def with_one_precision(
 def with_one_number_of_threads(
     study: Study, out: Path, wanted: int | None, choose: Callable[[], int]
 ) -> int:
-    """The threads of a CPU that every run of a study has: those that it was begun with.
+    """The threads of a CPU that the runs of a study have: those that it was begun with.
 
     Args:
         study: the study.
         out: its folder, which remembers them.
-        wanted: the number that is asked for, if one is.
+        wanted: the number that is asked for, if one is; it is taken, and said if it is another.
         choose: gives the number where nothing else says it.
-
-    Raises:
-        DeSTSegError: the study was begun with another number than ``wanted``.
     """
     values = read_json(out / STUDY)
-    if "threads" not in values:
-        recorded = (
-            record["provenance"]["threads"]
-            for record in read_records(study, out)
-            if record["status"] == "done" and record["provenance"]["device"].startswith("cpu")
+    origins = [record.get("provenance", {}) for record in read_records(study, out)]
+    on_cpu = (one for one in origins if one.get("device", "").startswith("cpu"))
+    begun: int | None = next((one["threads"] for one in on_cpu if "threads" in one), None)
+    if begun is None:
+        begun = values.get("threads")
+        begun = wanted if begun is None or wanted is not None else begun
+    if begun is None:
+        begun = choose()
+    if values.get("threads") != begun:
+        write_json(out / STUDY, {**values, "threads": begun})
+    if wanted not in (None, begun):
+        print(
+            f"threads {wanted}, as asked for; the runs so far had {begun}, and metrics depend on "
+            "it in their last digits",
+            file=sys.stderr,
         )
-        begun = next(recorded, None)
-        values["threads"] = begun or wanted or choose()
-        write_json(out / STUDY, values)
-    threads: int = values["threads"]
-    if wanted is not None and wanted != threads:
-        raise DeSTSegError(
-            f"the study in {out} was begun with threads {threads}, not {wanted}; leave the option "
-            "out to go on, or choose another --out"
+    elif begun != torch.get_num_threads():
+        print(
+            f"threads {begun}, as the study began; torch would take {torch.get_num_threads()}",
+            file=sys.stderr,
         )
-    return threads
+    return wanted or begun
 
 
 def failure_record(trial: Trial, error: BaseException, tries: int) -> Record:

@@ -11,7 +11,6 @@ import torch
 from tqdm.auto import tqdm
 
 from destseg_lib.device import check_threads, resolve_precision, torch_threads
-from destseg_lib.errors import DeSTSegError
 from destseg_lib.files import append_json_line
 from destseg_lib.model import DeSTSeg
 from destseg_lib.runs.threads import Threads, choose_threads
@@ -52,7 +51,7 @@ def run_study(
         device: device of every trial.
         threads: of every run, on a CPU: a number; ``auto`` for one or all, whichever is faster in
             a few steps of the first run; None for as many as torch has. Metrics depend on them in
-            their last digits, so a study keeps those that it was begun with.
+            their last digits, so without a number a study keeps those that it was begun with.
         retries: how often a trial that fails is tried again before its failure is recorded.
         retry_failed: also run the trials that are recorded as failed.
         progress: show bars.
@@ -61,17 +60,15 @@ def run_study(
         every record, in the order of ``trials``.
 
     Raises:
-        DeSTSegError: ``out`` holds another study, was begun with other threads, is in use, or
-            cannot be written.
+        DeSTSegError: ``out`` holds another study, is in use, or cannot be written.
     """
     check_threads(None if threads == "auto" else threads)
     with claimed_folder(study, out):
         bench = Workbench(out / STUDENTS, world, device, progress=progress)
         waiting = missing_trials(study, out, retry_failed=retry_failed)
         waiting = with_one_precision(waiting, study, out, resolve_precision("auto", device))
-        kept = None
+        kept = wanted = None if threads == "auto" else threads
         if waiting and device.type == "cpu":
-            wanted = None if threads == "auto" else threads
             choose = partial(threads_for, waiting, bench, threads)
             kept = with_one_number_of_threads(study, out, wanted, choose)
         bar = tqdm(waiting, desc=study.name, unit="run", disable=not progress)
@@ -88,12 +85,12 @@ def threads_for(waiting: Sequence[Trial], bench: Workbench, wanted: Threads) -> 
     for trial in waiting if wanted == "auto" else ():
         try:
             images, teacher = training_images(trial, bench), bench.teacher(trial.teacher)
-        except DeSTSegError:
-            continue  # this will be the run's own record
-        model = move_to_device(DeSTSeg(teacher, trial.config.model), bench.device)
-        precision = resolve_precision(trial.config.precision, bench.device)
-        config = replace(trial.config, precision=precision)
-        chosen, _ = choose_threads(model, images, config, wanted)
+            model = move_to_device(DeSTSeg(teacher, trial.config.model), bench.device)
+            precision = resolve_precision(trial.config.precision, bench.device)
+            config = replace(trial.config, precision=precision)
+            chosen, _ = choose_threads(model, images, config, wanted)
+        except Exception:  # no error of one trial may cost the others; it will be in its record
+            continue
         return chosen or torch.get_num_threads()
     return torch.get_num_threads()
 

@@ -116,7 +116,8 @@ def run_trial(
     if config.model.segmentation:
         seconds["segmentation"] = _train(model, images, config, "segmentation", bench)
     model.eval()
-    run = Run(model, config, teacher.name, (), bench.white_level(trial.category))
+    white = bench.white_level(trial.category)
+    run = Run(model, config, teacher.name, (), white, emulate=True)
     if trained is not None:
         trained(run)
     started = time.perf_counter()
