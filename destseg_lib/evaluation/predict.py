@@ -199,9 +199,8 @@ def _write_pictures(
     value = None if threshold is None else threshold.value
     saved = time.monotonic()
     waiting = deque[tuple[ScoredBatch, list[bool | None], Iterator[None]]]()
-    behind = (
-        1 if idle_cores(write.run, write.threads) else 0
-    )  # batches that may wait for their pictures
+    # Batches that may wait for their pictures.
+    behind = int(idle_cores(write.run, write.threads))
 
     def finish(most: int) -> None:
         while len(waiting) > most:
