@@ -59,16 +59,15 @@ try:
 
     from destseg_lib import __version__
     from destseg_lib.config import ModelConfig, paper_recipe
-    from destseg_lib.device import DTYPES, resolve_device, resolve_precision
+    from destseg_lib.device import DTYPES, resolve_device
     from destseg_lib.errors import DeSTSegError
     from destseg_lib.files import write_json
-    from destseg_lib.model import DeSTSeg
     from destseg_lib.runs.budget import seconds_per_step
     from destseg_lib.runs.provenance import provenance
     from destseg_lib.studies.study import Study
-    from destseg_lib.studies.trial import Trial, run_trial, training_images, trials
+    from destseg_lib.studies.trial import Trial, run_trial, training_images, trials, untrained
     from destseg_lib.studies.workbench import Workbench
-    from destseg_lib.training import move_to_device, with_steps
+    from destseg_lib.training import with_steps
 except ImportError as error:
     print(f"error: {error}; Python 3.11 or newer is needed with {NEEDED}", file=sys.stderr)
     sys.exit(2)
@@ -106,10 +105,8 @@ def run_in_time(trial: Trial, work: Workbench, needs: dict[str, float], until: f
 
 def estimate(trial: Trial, work: Workbench) -> float:
     """Seconds that a run takes, from a few steps; the share for the test images is a guess."""
-    precision = resolve_precision(trial.config.precision, work.device)
-    config = replace(trial.config, precision=precision)
-    model = move_to_device(DeSTSeg(work.teacher(trial.teacher), config.model), work.device)
-    step = seconds_per_step(model, training_images(trial, work), config, steps=5)
+    model, images, config = untrained(trial, work)
+    step = seconds_per_step(model, images, config, steps=5)
     return 10 + 1.15 * sum(getattr(config, phase).steps * s for phase, s in step.items())
 
 

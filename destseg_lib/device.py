@@ -84,9 +84,9 @@ def send(tensor: Tensor, device: torch.device | None) -> Tensor:
     return tensor.to(device)
 
 
-def check_threads(threads: int | None) -> None:
+def check_threads(threads: int | str | None) -> None:
     """Raise DeSTSegError if a number of threads is given and less than one."""
-    if threads is not None and threads < 1:
+    if isinstance(threads, int) and threads < 1:
         raise DeSTSegError(f"{threads} threads cannot compute; give --threads 1 or more")
 
 

@@ -37,7 +37,6 @@ from destseg_lib.device import keep_freed_memory, resolve_device
 from destseg_lib.drawn.dataset import WORLD
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.files import append_json_line, write_json
-from destseg_lib.model import DeSTSeg
 from destseg_lib.runs.budget import seconds_per_step
 from destseg_lib.runs.inputs import fingerprint_pixels
 from destseg_lib.runs.run import Run, save_weights, trained_weights
@@ -50,9 +49,9 @@ from destseg_lib.studies.records import (
     read_records,
 )
 from destseg_lib.studies.study import Study, read_study
-from destseg_lib.studies.trial import Trial, run_trial, student_file, training_images, trials
+from destseg_lib.studies.trial import Trial, run_trial, student_file, trials, untrained
 from destseg_lib.studies.workbench import Workbench
-from destseg_lib.training import move_to_device, phase_config, phases_of
+from destseg_lib.training import phase_config, phases_of
 
 STUDIES = Path("results/studies")
 LONGEST = 100  # minutes of one run
@@ -97,9 +96,7 @@ def queue(wanted_studies: list[str] | None = None) -> list[Waiting]:
 
 def estimate(trial: Trial, bench: Workbench) -> float:
     """Seconds that a trial will take, from a few of its own steps; a kept student costs none."""
-    model = DeSTSeg(bench.teacher(trial.teacher), trial.config.model)
-    images = training_images(trial, bench)
-    measured = seconds_per_step(move_to_device(model, bench.device), images, trial.config)
+    measured = seconds_per_step(*untrained(trial, bench))
     known = student_file(bench.students, trial).exists()
     return OTHER_WORK + sum(
         phase_config(trial.config, phase).steps * measured[phase]

@@ -148,21 +148,26 @@ def test_a_run_of_another_version_has_no_number_and_takes_torchs(category, tmp_p
     assert seen == [2]
 
 
-@pytest.mark.parametrize(
-    ("options", "environment", "expected"),
-    [
-        ((), None, "auto"),
-        ((), "3", None),
-        (("--threads", "1"), "3", 1),
-        (("--threads", "4"), None, 4),
-    ],
-)
-def test_the_command_times_them_where_nothing_was_asked_for(
-    options, environment, expected, category, tmp_path, monkeypatch
-):
+ASKED = [
+    ((), None, "auto"),
+    ((), "3", None),
+    (("--threads", "1"), "3", 1),
+    (("--threads", "4"), None, 4),
+]
+
+
+@pytest.fixture(params=ASKED, ids=str)
+def asked(request, monkeypatch):
+    """Options of a command, in an environment, and the threads that it then wants."""
+    options, environment, expected = request.param
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if environment:
         monkeypatch.setenv("OMP_NUM_THREADS", environment)
+    return options, expected
+
+
+def test_the_command_times_them_where_nothing_was_asked_for(asked, category, tmp_path, monkeypatch):
+    options, expected = asked
     jobs = []
     monkeypatch.setattr(
         "destseg_lib.cli.train.train_and_calibrate", lambda c, o, config, job: jobs.append(job)
@@ -274,17 +279,9 @@ def test_maps_and_scores_are_those_of_any_other_number(category, tmp_path):
         np.testing.assert_allclose(*map(np.concatenate, (found[1], found[wanted])), atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("options", "environment", "expected"),
-    [((), None, "auto"), ((), "3", None), (("--threads", "1"), "3", 1)],
-)
 @pytest.mark.parametrize("command", ["predict", "evaluate", "study"])
-def test_other_commands_time_them_too(
-    command, options, environment, expected, tmp_path, monkeypatch
-):
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    if environment:
-        monkeypatch.setenv("OMP_NUM_THREADS", environment)
+def test_other_commands_time_them_too(command, asked, tmp_path, monkeypatch):
+    options, expected = asked
     seen = []
 
     def noted(*_, threads, **__):

@@ -48,11 +48,13 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
     )
     add("--workers", type=int, metavar="N", help="parallel Ray workers (default: as many as fit)")
     add("--gpus-per-run", type=float, metavar="F", help="on Ray; 0.5 makes two runs on each GPU")
-    threads = (
-        "threads of the CPU in each run; metrics depend on them slightly (default: those that "
+    add(
+        "--threads",
+        type=int,
+        metavar="N",
+        help="threads of the CPU in each run; metrics depend on them slightly (default: those that "
+        "the study began with: one or all, whichever is faster, or as OMP_NUM_THREADS says)",
     )
-    threads += "the study began with: one or all, whichever is faster, or as OMP_NUM_THREADS says)"
-    add("--threads", type=int, metavar="N", help=threads)
     add("--retries", type=int, default=1, metavar="N", help="of a run that fails (default: 1)")
     add("--retry-failed", action="store_true", help="also run the trials that failed before")
     add("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))

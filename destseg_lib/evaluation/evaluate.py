@@ -23,12 +23,12 @@ from destseg_lib.evaluation.result import (
     Summary,
     skipped_file,
 )
+from destseg_lib.evaluation.scoring import print_advice
 from destseg_lib.evaluation.tables import METRIC_NAMES
 from destseg_lib.evaluation.tested import GOOD, score_test_images
 from destseg_lib.files.outputs import is_inside, outputs
 from destseg_lib.images.folders import Category, find_categories
-from destseg_lib.images.load import white_level_advice
-from destseg_lib.runs.exported import AnyRun, looking_at, precision_advice
+from destseg_lib.runs.exported import AnyRun, looking_at
 from destseg_lib.runs.provenance import provenance
 from destseg_lib.runs.run import CONFIG, READ, load_run
 from destseg_lib.runs.threads import Threads
@@ -74,7 +74,7 @@ def evaluate_category(
             rate that cannot be resolved.
     """
     # Bad input is refused before the work, not after it.
-    check_threads(None if threads == "auto" else threads)
+    check_threads(threads)
     threshold = threshold_at(run.calibration_scores, fpr)
     if not category.test:
         raise DeSTSegError(
@@ -87,10 +87,7 @@ def evaluate_category(
             folder, [figure.name], read, by=COMMAND, option="--figures", overwrite=overwrite
         )
         drawn.prepare()
-    paths = [image.path for image in category.test]
-    for advice in (white_level_advice(paths, run.white_level), precision_advice(run)):
-        if advice:
-            print(advice)
+    print_advice(run, [image.path for image in category.test])
     skipped: list[tuple[Path, str]] | None = [] if skip_unreadable else None
     tested = score_test_images(run, category, memory_share, skipped, progress, threads)
     counts = Counter(image.defect for image in tested.images)

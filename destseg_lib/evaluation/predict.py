@@ -23,13 +23,12 @@ from destseg_lib.evaluation.pictures import (
     write_mask,
     write_overlay,
 )
-from destseg_lib.evaluation.scoring import ScoredBatch, idle_cores, score_files
+from destseg_lib.evaluation.scoring import ScoredBatch, idle_cores, print_advice, score_files
 from destseg_lib.files.outputs import Outputs, identity, outputs, written
 from destseg_lib.images.folders import find_images
-from destseg_lib.images.load import white_level_advice
 from destseg_lib.images.read import view_size
 from destseg_lib.runs.checkpoint import interrupts_wait
-from destseg_lib.runs.exported import AnyRun, precision_advice
+from destseg_lib.runs.exported import AnyRun
 from destseg_lib.runs.threads import Threads
 from destseg_lib.threshold import (
     Threshold,
@@ -116,7 +115,7 @@ def predict(
             these names, or a rate that cannot be resolved.
         KeyboardInterrupt: asked to stop.
     """
-    check_threads(None if threads == "auto" else threads)
+    check_threads(threads)
     paths, out = tuple(map(Path, paths)), Path(out)
     _check_inputs(paths, out)
     names = overlay_names(paths)
@@ -131,9 +130,7 @@ def predict(
         )
     if fpr is not None:
         place_of(fpr, len(run.calibration_scores) + len(good))  # before the work, not after it
-    for advice in (white_level_advice(paths, run.white_level), precision_advice(run)):
-        if advice:
-            print(advice)
+    print_advice(run, paths)
     for folder in (made, *(extra or ())):
         folder.prepare()
     made.write_json(SCORES, [])

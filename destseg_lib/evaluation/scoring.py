@@ -15,10 +15,10 @@ from tqdm.auto import tqdm
 
 from destseg_lib.config import TOP_PIXELS
 from destseg_lib.errors import DeSTSegError
-from destseg_lib.images.load import chunks, decode_files
+from destseg_lib.images.load import chunks, decode_files, white_level_advice
 from destseg_lib.metrics import image_scores
 from destseg_lib.model import PREDICTION_BATCH, PredictedMaps
-from destseg_lib.runs.exported import AnyRun
+from destseg_lib.runs.exported import AnyRun, precision_advice
 from destseg_lib.runs.threads import Pace, Threads
 from destseg_lib.runs.tiles import decoded_size
 
@@ -39,6 +39,13 @@ def idle_cores(run: AnyRun, threads: Threads = None) -> bool:
     """
     has = threads if isinstance(threads, int) else torch.get_num_threads()
     return run.device.type != "cpu" or has < (os.cpu_count() or 1)
+
+
+def print_advice(run: AnyRun, paths: Sequence[Path]) -> None:
+    """Say before the work what may make the scores of these files other than expected."""
+    for advice in (white_level_advice(paths, run.white_level), precision_advice(run)):
+        if advice:
+            print(advice)
 
 
 def score_files(

@@ -107,7 +107,7 @@ class Pace:
     """
 
     def __init__(self, run: AnyRun, wanted: Threads, images: int) -> None:
-        check_threads(None if wanted == "auto" else wanted)
+        check_threads(wanted)
         most = torch.get_num_threads()
         if run.device.type != "cpu" or wanted is None:
             wanted = most

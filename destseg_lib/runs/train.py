@@ -86,7 +86,7 @@ class TrainingJob:
             raise DeSTSegError(
                 f"checkpoints come every {self.checkpoint_every} steps; give one step or more"
             )
-        check_threads(None if self.threads == "auto" else self.threads)
+        check_threads(self.threads)
         if self.time_budget is not None and not 0 < self.time_budget < math.inf:
             raise DeSTSegError(
                 f"the time budget is {self.time_budget:g} minutes; give a positive number"

@@ -176,11 +176,8 @@ def with_one_number_of_threads(
     origins = [record.get("provenance", {}) for record in read_records(study, out)]
     on_cpu = (one for one in origins if one.get("device", "").startswith("cpu"))
     begun: int | None = next((one["threads"] for one in on_cpu if "threads" in one), None)
-    if begun is None:
-        begun = values.get("threads")
-        begun = wanted if begun is None or wanted is not None else begun
-    if begun is None:
-        begun = choose()
+    if begun is None:  # nothing is done, so a slip does not hold for ever
+        begun = wanted or values.get("threads") or choose()
     if values.get("threads") != begun:
         write_json(out / STUDY, {**values, "threads": begun})
     if wanted not in (None, begun):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +11,6 @@ from tqdm.auto import tqdm
 
 from destseg_lib.device import check_threads, resolve_precision, torch_threads
 from destseg_lib.files import append_json_line
-from destseg_lib.model import DeSTSeg
 from destseg_lib.runs.threads import Threads, choose_threads
 from destseg_lib.studies.records import (
     RECORDS,
@@ -26,9 +24,8 @@ from destseg_lib.studies.records import (
     with_one_precision,
 )
 from destseg_lib.studies.study import Study
-from destseg_lib.studies.trial import Trial, run_trial, training_images
+from destseg_lib.studies.trial import Trial, run_trial, untrained
 from destseg_lib.studies.workbench import Workbench
-from destseg_lib.training import move_to_device
 
 
 def run_study(
@@ -62,7 +59,7 @@ def run_study(
     Raises:
         DeSTSegError: ``out`` holds another study, is in use, or cannot be written.
     """
-    check_threads(None if threads == "auto" else threads)
+    check_threads(threads)
     with claimed_folder(study, out):
         bench = Workbench(out / STUDENTS, world, device, progress=progress)
         waiting = missing_trials(study, out, retry_failed=retry_failed)
@@ -84,11 +81,7 @@ def threads_for(waiting: Sequence[Trial], bench: Workbench, wanted: Threads) -> 
     """The threads that a study begins with: timed in the first run that can be begun."""
     for trial in waiting if wanted == "auto" else ():
         try:
-            images, teacher = training_images(trial, bench), bench.teacher(trial.teacher)
-            model = move_to_device(DeSTSeg(teacher, trial.config.model), bench.device)
-            precision = resolve_precision(trial.config.precision, bench.device)
-            config = replace(trial.config, precision=precision)
-            chosen, _ = choose_threads(model, images, config, wanted)
+            chosen, _ = choose_threads(*untrained(trial, bench), wanted)
         except Exception:  # no error of one trial may cost the others; it will be in its record
             continue
         return chosen or torch.get_num_threads()

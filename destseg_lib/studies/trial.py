@@ -86,6 +86,19 @@ def trials(study: Study) -> tuple[Trial, ...]:
     return tuple(every)
 
 
+def untrained(trial: Trial, bench: Workbench) -> tuple[DeSTSeg, TrainingImages, TrainingConfig]:
+    """What a trial's training begins with: model on its device, images, configuration resolved.
+
+    Raises:
+        DeSTSegError: bad input.
+    """
+    precision = resolve_precision(trial.config.precision, bench.device)
+    config = replace(trial.config, precision=precision)
+    images, teacher = training_images(trial, bench), bench.teacher(trial.teacher)
+    model = DeSTSeg(teacher, config.model, torch.Generator().manual_seed(config.seed))
+    return move_to_device(model, bench.device), images, config
+
+
 def run_trial(
     trial: Trial, bench: Workbench, trained: Callable[[Run], None] | None = None
 ) -> dict[str, Any]:
@@ -104,12 +117,9 @@ def run_trial(
         DeSTSegError: bad input, or training diverged.
     """
     started = time.perf_counter()
-    precision = resolve_precision(trial.config.precision, bench.device)
-    config = replace(trial.config, precision=precision)
-    images, teacher = training_images(trial, bench), bench.teacher(trial.teacher)
+    model, images, config = untrained(trial, bench)
+    teacher = model.teacher
     inputs = bench.same_inputs(trial.category, config, trial.textures, trial.teacher)
-    model = DeSTSeg(teacher, config.model, torch.Generator().manual_seed(config.seed))
-    model = move_to_device(model, bench.device)
     seconds = {"setup": round(time.perf_counter() - started, 2)}
     seconds["student"] = _train_student(trial, model, images, config, bench)
     seconds["segmentation"] = 0.0
