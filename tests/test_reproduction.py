@@ -283,6 +283,37 @@ def test_the_command_estimates_runs_resumes_and_reports(root, tmp_path, monkeypa
     assert cli.main(command) == 0
 
 
+@pytest.mark.parametrize(
+    ("options", "threads"),
+    [
+        ((), 2),
+        (("--workers", "2"), 3),
+        (("--workers", "12"), 1),
+        (("--workers", "1", "--threads", "4"), 4),
+    ],
+)
+def test_runs_on_ray_are_timed_with_the_threads_that_each_will_have(
+    root, tmp_path, monkeypatch, options, threads
+):
+    had = []
+
+    def measured(*_: Any, **__: Any) -> Timing:
+        had.append(torch.get_num_threads())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(reproduce, "measure_timing", measured)
+    monkeypatch.setattr(reproduce.os, "cpu_count", lambda: 6)
+    before = torch.get_num_threads()
+    command = [
+        *("reproduce", "--data", str(root), "--categories", "metal", "--dry-run"),
+        *("--out", str(tmp_path / "out"), "--textures", "procedural", "--device", "cpu"),
+        *("--engine", "ray", *options),
+    ]
+    assert cli.main(command) == 130
+    assert had == [threads]
+    assert torch.get_num_threads() == before
+
+
 def test_the_command_refuses_what_it_cannot_do(root, tmp_path, capsys):
     command = ["reproduce", "--data", str(tmp_path), "--out", str(tmp_path / "out")]
     assert cli.main(command) == 2

@@ -81,10 +81,18 @@ def run_reproduce(options: argparse.Namespace) -> int:
 def _estimate(study: Study, waiting: Sequence[Trial], options: argparse.Namespace) -> None:
     """Print how long the missing runs take, and keep what was timed."""
     device, kept = resolve_device(options.device), options.out / TIMING
+    processors, gpus = os.cpu_count() or 1, torch.cuda.device_count()
+    workers, threads = 1, options.threads  # of one run; None is all that torch has
+    if options.engine == "ray":  # several runs share the machine, so each is timed on its share
+        threads = threads or max(1, processors // options.workers if options.workers else 2)
+        fit = processors / threads
+        if device.type == "cuda":
+            fit = gpus / (options.gpus_per_run or 1)
+        workers = options.workers or max(1, int(fit))
     if options.timing is not None or kept.exists():
         timing = read_timing(options.timing or kept)
     else:
-        with torch_threads(options.threads):
+        with torch_threads(threads):
             keep_freed_memory()
             configs = [trial.config for trial in waiting]
             timing = measure_timing(configs, device, progress=not options.quiet)
@@ -93,10 +101,6 @@ def _estimate(study: Study, waiting: Sequence[Trial], options: argparse.Namespac
             write_json(kept, asdict(timing))
     trained = {file.name.partition("-")[0] for file in (options.out / STUDENTS).glob("*.safetens*")}
     seconds = estimate_runs(waiting, timing, trained)
-    workers, gpus = 1, torch.cuda.device_count() if device.type == "cuda" else 0
-    if options.engine == "ray":
-        fit = gpus / (options.gpus_per_run or 1) or (os.cpu_count() or 1) / (options.threads or 2)
-        workers = options.workers or max(1, int(fit))
     took = max(sum(seconds) / workers, max(seconds))
     print(
         f"{len(waiting)} of {len(study.keys)} runs are left: {len(study.variants)} variants, "
@@ -109,7 +113,7 @@ def _estimate(study: Study, waiting: Sequence[Trial], options: argparse.Namespac
     print(f"estimate: {duration(took)}, {at_once}; from {timing.source}:")
     for kind, rate in timing.seconds.items():
         print(f"  {rate:.3g} s  {kind}", flush=True)
-    if options.engine != "ray" and gpus > 1:
+    if options.engine != "ray" and device.type == "cuda" and gpus > 1:
         print(f"{gpus} GPUs are here and one will be used: --engine ray uses them all", flush=True)
 
 
