@@ -135,7 +135,8 @@ class Targets:
 
     Args:
         count: number of images, N.
-        config: of the training; where photographs are turned, nothing is remembered.
+        config: of the training; where photographs are turned, nothing is remembered, nor where
+            the features of all of them would take more than ``MOST_REMEMBERED`` bytes.
     """
 
     def __init__(self, count: int, config: TrainingConfig) -> None:

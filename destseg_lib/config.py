@@ -122,7 +122,7 @@ class PhaseConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """All settings of one training run; with the images and the teacher they fix the result."""
+    """All settings of a run; with images, teacher, processor and threads they fix its result."""
 
     student: PhaseConfig
     segmentation: PhaseConfig
@@ -193,7 +193,7 @@ def quick_recipe() -> TrainingConfig:
 
 
 def tiny_recipe() -> TrainingConfig:
-    """Ours, for a lesson: about two minutes on a processor with two cores."""
+    """Ours, for a lesson: minutes on two cores, about two where they compute in bf16."""
     quick = quick_recipe()
     return replace(
         quick,

@@ -23,7 +23,7 @@ from destseg_lib.runs import threads as module
 from destseg_lib.runs import train as training
 from destseg_lib.runs.budget import seconds_per_step
 from destseg_lib.runs.run import Run, load_run
-from destseg_lib.runs.threads import Pace, choose_threads, fastest
+from destseg_lib.runs.threads import Pace, choose_threads
 from destseg_lib.runs.train import TrainingJob, train_and_calibrate
 
 # Beside a busy process all threads wait for one another; alone they share the work.
@@ -97,15 +97,25 @@ def test_nothing_is_timed_where_there_is_nothing_to_choose(wanted, threads, expe
     assert choose_threads(tiny_model(), noise(), TINY, wanted) == (expected, None)
 
 
-def test_the_steps_of_the_recipe_decide_and_not_those_that_were_timed():
+def test_the_steps_of_the_recipe_decide_and_not_those_that_were_timed(monkeypatch, capsys):
     measured = {1: {"student": 1.0, "segmentation": 3.0}, 2: {"student": 2.0, "segmentation": 1.0}}
-    for student, segmentation, expected in ((10, 1, 1), (1, 10, 2)):
+    monkeypatch.setattr(
+        module, "seconds_per_step", lambda *_, **__: measured[torch.get_num_threads()]
+    )
+    for student, segmentation, expected, said in (
+        (600, 60, 1, "1: 13.0 min, 2: 21.0 min"),
+        (60, 600, 2, "1: 31.0 min, 2: 12.0 min"),
+    ):
         config = replace(
             TINY,
             student=replace(TINY.student, steps=student),
             segmentation=replace(TINY.segmentation, steps=segmentation),
         )
-        assert fastest(measured, config) == expected
+        assert choose_threads(tiny_model(), noise(), config, "auto") == (
+            expected,
+            measured[expected],
+        )
+        assert said in capsys.readouterr().out
 
 
 def test_the_trial_steps_change_nothing_of_the_run(category, timed, tmp_path):

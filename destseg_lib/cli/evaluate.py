@@ -24,7 +24,7 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     add("--figures", type=Path, metavar="DIR", help="write pictures of the best and worst cases")
     shared.add_look(parser)
     shared.add_runtime(parser)
-    shared.add_threads(parser, "whichever is faster at the moment")
+    shared.add_threads(parser, "whichever is faster at the moment, one for under eight images")
     shared.add_overwrite(parser)
     shared.add_common(parser)
 

@@ -34,7 +34,7 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
     add("--good", type=Path, metavar="DIR", help=good)
     add_look(parser)
     add_runtime(parser)
-    add_threads(parser, "whichever is faster at the moment")
+    add_threads(parser, "whichever is faster at the moment, one for under eight images")
     add_overwrite(parser)
     add_common(parser)
 

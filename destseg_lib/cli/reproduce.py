@@ -48,8 +48,8 @@ def add_reproduce(parser: argparse.ArgumentParser) -> None:
         "--timing",
         type=Path,
         metavar="FILE",
-        help="estimate from a study's records.jsonl or a timing.json (default: time a few steps of "
-        "each kind on this machine)",
+        help="estimate from a study's records.jsonl or a timing.json (default: the timing.json "
+        "in --out; where there is none, time a few steps of each kind on this machine)",
     )
     add_overwrite(parser)
     add_engine(parser)

@@ -53,7 +53,8 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
         type=int,
         metavar="N",
         help="threads of the CPU in each run; metrics depend on them slightly (default: those that "
-        "the study began with: one or all, whichever is faster, or as OMP_NUM_THREADS says)",
+        "the study began with; a new one takes one or all, whichever is faster, or as "
+        "OMP_NUM_THREADS says; on Ray two, or with --workers an equal share of the processors)",
     )
     add("--retries", type=int, default=1, metavar="N", help="of a run that fails (default: 1)")
     add("--retry-failed", action="store_true", help="also run the trials that failed before")

@@ -73,9 +73,9 @@ def add_train(parser: argparse.ArgumentParser) -> None:
         "--recipe",
         dest="config.recipe",
         choices=RECIPES,
-        help="paper: the authors' recipe, for a GPU; quick: half an hour on two cores; tiny: two "
-        "minutes, for lessons. Options below win over it (default: quick for --data and on a GPU, "
-        "otherwise tiny; in full mode paper)",
+        help="paper: the authors' recipe, for a GPU; quick: about half an hour on two cores that "
+        "compute in bf16, over an hour on others; tiny: minutes, for lessons. Options below win "
+        "over it (default: quick for --data and on a GPU, otherwise tiny; in full mode paper)",
     )
     add("--time-budget", type=float, metavar="MIN", help="take fewer steps, to fit these minutes")
     add("--resume", action="store_true", help="continue the run in --out")

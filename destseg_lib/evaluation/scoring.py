@@ -32,10 +32,11 @@ class ScoredBatch(NamedTuple):
 
 
 def idle_cores(run: AnyRun, threads: Threads = None) -> bool:
-    """Whether the network leaves cores idle: it is on a GPU, or has fewer threads than cores.
+    """Whether the network leaves cores idle: it is on a GPU, or was given fewer threads than cores.
 
     Then decoding and writing go on while it computes. Otherwise they take turns with it: threads
-    of the network that wait for one whose core is taken lose more than the others gain.
+    of the network that wait for one whose core is taken lose more than the others gain. With
+    ``auto`` they take turns, too: it may take all cores at any moment.
     """
     has = threads if isinstance(threads, int) else torch.get_num_threads()
     return run.device.type != "cpu" or has < (os.cpu_count() or 1)

@@ -40,6 +40,11 @@ def seconds_per_step(
     return measured
 
 
+def recipe_seconds(config: TrainingConfig, measured: dict[Phase, float]) -> float:
+    """Seconds of all steps of a recipe, from those of one step of each phase."""
+    return sum(phase_config(config, p).steps * measured[p] for p in phases_of(config))
+
+
 def fit_to_budget(
     config: TrainingConfig, seconds: dict[Phase, float], budget: float
 ) -> TrainingConfig:
@@ -54,7 +59,7 @@ def fit_to_budget(
         DeSTSegError: the budget is shorter than one step of each phase.
     """
     wanted = {phase: phase_config(config, phase).steps for phase in phases_of(config)}
-    whole = sum(steps * seconds[phase] for phase, steps in wanted.items())
+    whole = recipe_seconds(config, seconds)
     share = min(1.0, budget / whole) if whole else 1.0
     fitted = {phase: int(steps * share) for phase, steps in wanted.items()}
     if any(fitted[phase] < 1 <= steps for phase, steps in wanted.items()):

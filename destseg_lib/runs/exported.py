@@ -67,14 +67,14 @@ AnyRun = Run | ExportedRun
 
 
 def precision_advice(run: AnyRun) -> str | None:
-    """What to know where a run is computed in fp32 and its scores were made in bf16."""
+    """What to know where a run is computed in fp32 that was trained in bf16."""
     if isinstance(run, ExportedRun) or run.emulate or run.config.precision != "bf16":
         return None
     if prediction_precision("bf16", run.device) == "bf16" or not run.calibration_scores:
         return None
     return (
-        "note: computed in fp32, as this processor would only emulate bf16, in which the scores "
-        "for the threshold were made; scores differ by some hundredths at most"
+        "note: computed in fp32, as this processor would only emulate bf16, in which the run "
+        "was trained; scores differ by some hundredths at most"
     )
 
 

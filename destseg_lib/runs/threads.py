@@ -22,10 +22,9 @@ from destseg_lib.config import TrainingConfig
 from destseg_lib.device import check_threads, torch_threads
 from destseg_lib.errors import DeSTSegError
 from destseg_lib.model import DeSTSeg, PredictedMaps
-from destseg_lib.runs.budget import seconds_per_step
+from destseg_lib.runs.budget import recipe_seconds, seconds_per_step
 from destseg_lib.runs.exported import AnyRun
 from destseg_lib.runs.run import read_run
-from destseg_lib.training import phase_config, phases_of
 
 THREADS = "threads"  # among a run's inputs; None on a GPU
 Threads = int | Literal["auto"] | None
@@ -59,16 +58,11 @@ def choose_threads(
     for threads in (1, torch.get_num_threads()):
         with torch_threads(threads):
             measured[threads] = seconds_per_step(model, images, config, steps=2)
-    chosen = fastest(measured, config)
-    times = ", ".join(f"{n}: {sum(found.values()):.2f} s" for n, found in measured.items())
-    print(f"threads {chosen}, the faster in a step of each phase ({times}), kept from now on")
+    seconds = {threads: recipe_seconds(config, found) for threads, found in measured.items()}
+    chosen = min(seconds, key=lambda threads: seconds[threads])
+    times = ", ".join(f"{n}: {found / 60:.1f} min" for n, found in seconds.items())
+    print(f"threads {chosen}, the faster for the whole recipe ({times}), kept from now on")
     return chosen, measured[chosen]
-
-
-def fastest(measured: dict[int, dict[Phase, float]], config: TrainingConfig) -> int:
-    """The number of threads with which all steps of a recipe take the shortest time."""
-    steps = {phase: phase_config(config, phase).steps for phase in phases_of(config)}
-    return min(measured, key=lambda n: sum(steps[p] * measured[n][p] for p in steps))
 
 
 def kept_threads(out: Path, wanted: Threads) -> int | None:
@@ -99,8 +93,8 @@ class Pace:
     Args:
         run: that predicts; on a GPU its threads are left alone.
         wanted: as for ``choose_threads``; None leaves their number alone, too.
-        images: how many there are, tiles counted; few are computed by one thread, which is never
-            much slower.
+        images: how many there are, tiles counted; fewer than ``FEW`` are computed by one thread,
+            since looking would take about as long as it could save.
 
     Raises:
         DeSTSegError: fewer than one thread.

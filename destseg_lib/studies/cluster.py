@@ -37,8 +37,9 @@ class Share:
     Attributes:
         workers: number of runs at once; None is as many as fit.
         gpus: GPUs for each run, at most 1; None is one on a GPU and 0 on a CPU.
-        threads: threads of torch in each run; None is one on a GPU; on a CPU an equal share of the
-            processors if the number of workers is given, else two.
+        threads: threads of torch in each run; None is one on a GPU; on a CPU those that the study
+            began with, and for a new one an equal share of the processors if the number of
+            workers is given, else two.
     """
 
     workers: int | None = None

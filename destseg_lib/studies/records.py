@@ -151,8 +151,8 @@ def with_one_precision(
     precision: Precision = values["precision"]
     if precision != here:
         print(
-            f"the runs of this study are computed in {precision}, as it was begun; on this machine "
-            f"{here} would be faster",
+            f"the study was begun in {precision}, so its other runs are computed in {precision} "
+            f"too; on this machine {here} would be faster",
             file=sys.stderr,
         )
     return tuple(

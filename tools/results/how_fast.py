@@ -179,9 +179,10 @@ def ideas(record: dict[str, Any]) -> list[str]:
         rows,
         f"Seconds per step, and how many times as long as the step as it is: {record['what']}. "
         "The first three changes take back what the library does, the others it does not use. "
-        "Folding concerns only the teacher in the student phase, which has been asked by then, and "
-        "in the other phase nothing is remembered: these two ratios say how unsteady the machine "
-        "was. "
+        "Two ratios would be 1 on a steady machine, and say how unsteady this one was: *batch norm "
+        "folded* in the student phase, where only the teacher's is, which is not asked in the "
+        "timed steps; and *the teacher asked in every step* in the segmentation phase, where "
+        "nothing is remembered. "
         f"{machine(record['provenance'])}, {commit(record['provenance'])}.",
     )
 

@@ -80,7 +80,8 @@ def photographs(results: Path) -> list[str]:
         rows,
         "In per cent, mean ± standard deviation over seeds, all measured at 256 pixels. The "
         "paper's recipe trains at 256 pixels and full width in bf16, with 200 textures of ten "
-        f"classes; the quick recipe is ours for two cores, {steps(quick)}, half as wide. "
+        f"classes; the quick recipe is ours for two cores, {steps(quick)}, with a "
+        "student half and a segmentation network a quarter as wide. "
         f"{'; '.join(where)}. The memory bank keeps the same teacher's features of the good images "
         "at 256 pixels (nearest neighbour, coreset of 1 %).",
     )  # fmt: skip

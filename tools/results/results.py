@@ -93,8 +93,8 @@ def threads_headline(record: dict[str, Any]) -> str:
     numbers = sorted({str(n) for n in record["chosen_beside"]})
     return (
         f"**Threads** beside a busy process: train chose {' or '.join(numbers)}, and a step took "
-        f"{record['ratio_chosen_beside_to_one_alone']:.2f} times as long as on one thread alone; "
-        f"on all threads {record['ratio_all_beside_to_one_alone']:.1f} times"
+        f"{record['ratio_chosen_beside_to_one_alone']:.2f} times as long as on one thread without "
+        f"it; on all threads {record['ratio_all_beside_to_one_alone']:.1f} times"
         + prediction_beside(record)
     )
 
@@ -104,8 +104,9 @@ def prediction_beside(record: dict[str, Any]) -> str:
     if (found := record.get("prediction")) is None:
         return ""
     return (
-        f"; predicting {found['ratio_chosen_beside_to_alone']:.1f} times as long as alone, on all "
-        f"threads {found['ratio_all_beside_to_alone']:.0f} times"
+        f"; predicting {found['ratio_chosen_beside_to_alone']:.1f} times as long as on the faster "
+        "number of threads without it, on all "
+        f"threads {found['ratio_all_beside_to_alone']:.1f} times"
     )
 
 
