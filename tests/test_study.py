@@ -133,6 +133,7 @@ def test_a_missing_file_is_named(tmp_path):
 # Running
 
 
+@pytest.mark.usefixtures("one_thread")  # else the commands may choose another number
 def test_a_trial_gives_what_the_commands_give(study, category, tmp_path):
     """The commands are the oracle: the same configuration trained and evaluated by them."""
     trial = trials(study)[0]
