@@ -62,7 +62,7 @@ try:
     from destseg_lib.device import DTYPES, resolve_device
     from destseg_lib.errors import DeSTSegError
     from destseg_lib.files import write_json
-    from destseg_lib.runs.budget import seconds_per_step
+    from destseg_lib.runs.budget import recipe_seconds, seconds_per_step
     from destseg_lib.runs.provenance import provenance
     from destseg_lib.studies.study import Study
     from destseg_lib.studies.trial import Trial, run_trial, training_images, trials, untrained
@@ -107,7 +107,7 @@ def estimate(trial: Trial, work: Workbench) -> float:
     """Seconds that a run takes, from a few steps; the share for the test images is a guess."""
     model, images, config = untrained(trial, work)
     step = seconds_per_step(model, images, config, steps=5)
-    return 10 + 1.15 * sum(getattr(config, phase).steps * s for phase, s in step.items())
+    return 10 + 1.15 * recipe_seconds(config, step)
 
 
 def planned_trials(options: argparse.Namespace, work: Workbench) -> list[Trial]:

@@ -15,6 +15,7 @@ from destseg_lib.cli.study import add_engine, check_engine_options, report_outco
 from destseg_lib.config import RECIPES
 from destseg_lib.device import keep_freed_memory, resolve_device, torch_threads
 from destseg_lib.files import write_json
+from destseg_lib.studies.cluster import Share, threads_of_a_run
 from destseg_lib.studies.paper_tables import (
     SEEDS,
     check_tables,
@@ -84,7 +85,8 @@ def _estimate(study: Study, waiting: Sequence[Trial], options: argparse.Namespac
     processors, gpus = os.cpu_count() or 1, torch.cuda.device_count()
     workers, threads = 1, options.threads  # of one run; None is all that torch has
     if options.engine == "ray":  # several runs share the machine, so each is timed on its share
-        threads = threads or max(1, processors // options.workers if options.workers else 2)
+        share = Share(options.workers, options.gpus_per_run, options.threads)
+        threads = threads_of_a_run(share, device.type, processors)
         fit = processors / threads
         if device.type == "cuda":
             fit = gpus / (options.gpus_per_run or 1)

@@ -59,6 +59,21 @@ class Share:
             )
 
 
+def threads_of_a_run(wanted: Share, device: str, processors: int) -> int:
+    """The threads that each run gets where nothing else limits or keeps them, as ``Share`` says.
+
+    Args:
+        wanted: what was asked for.
+        device: ``cuda``, ``mps`` or ``cpu``.
+        processors: how many there are in all.
+    """
+    if wanted.threads:
+        return wanted.threads
+    if device == "cuda":
+        return 1
+    return max(1, processors // wanted.workers) if wanted.workers else 2
+
+
 def share_out(wanted: Share, device: str, nodes: list[dict[str, float]]) -> tuple[int, float, int]:
     """How many runs fit at once, and the GPUs and threads that each of them gets.
 
@@ -77,9 +92,7 @@ def share_out(wanted: Share, device: str, nodes: list[dict[str, float]]) -> tupl
         )
     processors = [int(node.get("CPU", 0)) for node in nodes]
     there = sum(int(node.get("GPU", 0)) for node in nodes)
-    threads = wanted.threads or (1 if device == "cuda" else 2)
-    if wanted.workers and not wanted.threads and device != "cuda":
-        threads = sum(processors) // wanted.workers
+    threads = threads_of_a_run(wanted, device, sum(processors))
     threads = max(1, min(threads, max(processors)))  # of one machine
     room = sum(count // threads for count in processors)
     if gpus:  # Ray gives a run its share of one GPU, never parts of two
